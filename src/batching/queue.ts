@@ -1,0 +1,90 @@
+/** Requests that wait for one lane under one batch key, oldest first. */
+import type { Refusal } from '../core/refusal.ts'
+import type { Work } from '../core/run.ts'
+import type { Tensor } from '../core/tensor.ts'
+
+export interface Done {
+  readonly outputs: readonly Tensor[]
+  /** Rows in the run that held this request. */
+  readonly batchRows: number
+  readonly queueMs: number
+  readonly computeMs: number
+}
+
+/** A request in a lane, from `run` to its answer. Settled once; whatever comes later is ignored. */
+export class Job {
+  readonly work: Work
+  readonly queuedAt: number
+  state: 'waiting' | 'running' | 'settled' = 'waiting'
+  /** How many runs were lost with their worker. */
+  losses = 0
+  readonly #resolve: (outcome: Done | Refusal) => void
+  #cancelTimer: (() => void) | undefined
+
+  constructor(work: Work, queuedAt: number, resolve: (outcome: Done | Refusal) => void) {
+    this.work = work
+    this.queuedAt = queuedAt
+    this.#resolve = resolve
+  }
+
+  timedBy(cancelTimer: () => void): void {
+    this.#cancelTimer = cancelTimer
+  }
+
+  settle(outcome: Done | Refusal): void {
+    if (this.state === 'settled') return
+    this.state = 'settled'
+    this.#cancelTimer?.()
+    this.#resolve(outcome)
+  }
+}
+
+export class Queue {
+  readonly key: string
+  rows = 0
+  #jobs: Job[] = []
+  #head = 0
+
+  constructor(key: string) {
+    this.key = key
+  }
+
+  /** The oldest job that still waits. */
+  get oldest(): Job | undefined {
+    while (this.#jobs[this.#head]?.state === 'settled') this.#head++
+    return this.#jobs[this.#head]
+  }
+
+  push(job: Job): void {
+    this.#jobs.push(job)
+    this.rows += job.work.rows
+  }
+
+  /** Accounts for a job that is settled while it waits; its place is skipped when the head reaches it. */
+  forget(job: Job): void {
+    this.rows -= job.work.rows
+  }
+
+  /** Takes jobs from the head while they fit into `maxRows`; at least one, so that a large request is not stuck. */
+  take(maxRows: number): Job[] {
+    const taken: Job[] = []
+    let rows = 0
+    for (let job = this.oldest; job; job = this.oldest) {
+      if (taken.length > 0 && rows + job.work.rows > maxRows) break
+      job.state = 'running'
+      taken.push(job)
+      rows += job.work.rows
+      this.#head++
+    }
+    this.rows -= rows
+    this.#compact()
+    return taken
+  }
+
+  /** Shifting an array for every job is linear in the queue; moving the rest once in a while is not. */
+  #compact(): void {
+    if (this.#head < 64 || this.#head * 2 < this.#jobs.length) return
+    this.#jobs = this.#jobs.slice(this.#head)
+    this.#head = 0
+  }
+}

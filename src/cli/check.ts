@@ -1,0 +1,22 @@
+/** `penstock check`: everything that `serve` does short of listening, and what would be served. */
+import { createGateway, showSpec } from '../gateway.ts'
+import { configOrExit, fail } from './report.ts'
+
+export async function check(path: string): Promise<void> {
+  const config = await configOrExit(path)
+  const created = await createGateway(config)
+  if ('mistakes' in created) return fail(created.mistakes)
+  const { gateway } = created
+  for (const { name, version, contract, versions } of gateway.models.values()) {
+    process.stdout.write(`${name}\n`)
+    for (const spec of contract.inputs) process.stdout.write(`  takes ${showSpec(spec)}\n`)
+    for (const spec of contract.outputs) process.stdout.write(`  gives ${showSpec(spec)}\n`)
+    for (const served of versions.values()) {
+      const batching = served.batched ? `batches up to ${served.maxRows} rows` : 'runs requests one at a time'
+      const standard = served.version === version ? ', answers requests that name no version' : ''
+      process.stdout.write(`  version ${served.version}: ${batching} (${served.why})${standard}\n`)
+    }
+  }
+  await gateway.close()
+  process.stdout.write(`\nOK: ${path} would listen on ${config.edge.host}:${config.edge.port}\n`)
+}

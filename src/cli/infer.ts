@@ -1,0 +1,34 @@
+/** `penstock infer`: sends a request file to a running gateway and shows the answer. */
+import { readFile } from 'node:fs/promises'
+import { failWith } from './report.ts'
+
+export interface InferOptions {
+  readonly input: string
+  readonly url: string
+  readonly modelVersion?: string
+}
+
+export async function infer(model: string, { input, url, modelVersion }: InferOptions): Promise<void> {
+  const body = await readFile(input).catch((error: NodeJS.ErrnoException) => {
+    return failWith(error.code === 'ENOENT' ? `${input}: no such file` : `${input}: cannot be read (${error.code})`)
+  })
+  const version = modelVersion === undefined ? '' : `/versions/${encodeURIComponent(modelVersion)}`
+  const target = `${url.replace(/\/$/, '')}/v2/models/${encodeURIComponent(model)}${version}/infer`
+  const headers = { 'content-type': 'application/json' }
+  const response = await fetch(target, { method: 'POST', headers, body }).catch((error: unknown) => {
+    const cause =
+      error instanceof Error ? ((error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.message) : ''
+    return failWith(`no answer from ${url} (${cause}): is a gateway running there? \`npm start\` starts one`)
+  })
+  const text = await response.text()
+  if (response.ok) process.stdout.write(`${text}\n`)
+  else failWith(`${response.status}: ${errorOf(text)}`)
+}
+
+function errorOf(text: string): string {
+  try {
+    return String((JSON.parse(text) as { error?: unknown }).error)
+  } catch {
+    return text.slice(0, 200)
+  }
+}

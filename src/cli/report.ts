@@ -1,0 +1,26 @@
+/** How commands report what went wrong: one clear line each, no stack trace, and an exit code that is not 0. */
+import { relative } from 'node:path'
+import { loadConfig, type Config } from '../config.ts'
+import { showMistake, type Mistake } from '../core/document.ts'
+
+export function failWith(message: string): never {
+  process.stderr.write(`penstock: ${message}\n`)
+  process.exit(1)
+}
+
+export function fail(mistakes: readonly Mistake[]): never {
+  const lines = mistakes.map((mistake) => `  ${showMistake({ ...mistake, file: fromHere(mistake.file) })}\n`)
+  process.stderr.write(`penstock: cannot go on:\n${lines.join('')}`)
+  process.exit(1)
+}
+
+export async function configOrExit(path: string): Promise<Config> {
+  const loaded = await loadConfig(path)
+  return 'config' in loaded ? loaded.config : fail(loaded.mistakes)
+}
+
+/** A path as one would type it here. */
+export function fromHere(path: string): string {
+  const shorter = relative(process.cwd(), path)
+  return shorter === '' || shorter.startsWith('..') ? path : shorter
+}

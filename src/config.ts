@@ -1,0 +1,81 @@
+/**
+ * The configuration: every concept's options under its own name, in one schema. Types, defaults, the reference table and
+ * the JSON Schema for editors all come from it.
+ */
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import * as z from 'zod'
+import { authOptions } from './auth/options.ts'
+import { batchingOptions } from './batching/options.ts'
+import { isLoopback } from './core/address.ts'
+import { readDocument, type Mistake } from './core/document.ts'
+import { adminOptions, edgeOptions } from './edge/options.ts'
+import { storeOptions } from './models/options.ts'
+import { runtimeOptions } from './runtime/options.ts'
+import { logOptions } from './telemetry/log.ts'
+
+const modelOptions = z.strictObject({
+  version: z.string().optional().describe('Serves requests that name no version. Without it the newest does.'),
+  batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
+})
+
+export const configSchema = z
+  .strictObject({
+    auth: authOptions,
+    edge: edgeOptions.prefault({}).describe('The listener for clients.'),
+    admin: adminOptions.prefault({}).describe('The listener for metrics and administration.'),
+    store: storeOptions.prefault({}).describe('Where the models are.'),
+    models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
+    batching: batchingOptions.prefault({}).describe('How requests share runs.'),
+    runtime: runtimeOptions.prefault({}).describe('The workers.'),
+    log: logOptions.prefault({}).describe('What is written to stderr.'),
+  })
+  .superRefine(({ edge, admin }, context) => {
+    if (!isLoopback(edge.host)) {
+      const message = '`auth: none` lets everybody in, so it serves on loopback only: set 127.0.0.1'
+      context.addIssue({ code: 'custom', path: ['edge', 'host'], message, input: edge.host })
+    }
+    if (!isLoopback(admin.host)) {
+      const message = 'the admin listener asks nobody who they are, so it listens on loopback only: set 127.0.0.1'
+      context.addIssue({ code: 'custom', path: ['admin', 'host'], message, input: admin.host })
+    }
+  })
+
+export type Config = Readonly<z.output<typeof configSchema>>
+
+/** Reads a configuration file. Paths in it are taken from its own folder. */
+export async function loadConfig(path: string): Promise<{ config: Config } | { mistakes: Mistake[] }> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => error)
+  if (typeof text !== 'string') {
+    const why = text.code === 'ENOENT' ? 'no such file' : `cannot be read (${text.code})`
+    return { mistakes: [{ file: path, message: why }] }
+  }
+  const read = readDocument(path, text, configSchema)
+  if ('mistakes' in read) return read
+  const { value } = read
+  return { config: freeze({ ...value, store: { ...value.store, path: resolve(dirname(path), value.store.path) } }) }
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value)
+    for (const each of Object.values(value)) freeze(each)
+  }
+  return value
+}
+
+const secretName = /secret|password|token|credential|private/i
+
+/** The configuration with the values of whatever sounds secret left out, for people to look at. */
+export function redact(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(redact)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => [key, secretName.test(key) ? '[redacted]' : redact(each)]),
+  )
+}
+
+/** JSON Schema of what may be written, for editors. */
+export function editorSchema(): unknown {
+  return z.toJSONSchema(configSchema, { io: 'input' })
+}

@@ -1,0 +1,18 @@
+/** A request's share of a run, and what becomes of a run: the words that lanes and executors have in common. */
+import type { Tensor } from './tensor.ts'
+
+export interface Work {
+  /** In the order of the contract. */
+  readonly inputs: readonly Tensor[]
+  readonly rows: number
+  /** Only work under equal keys may share a run. */
+  readonly key: string
+}
+
+export type Ran =
+  /** One list of tensors for each work, in the order they were given. */
+  | { readonly kind: 'done'; readonly outputs: readonly (readonly Tensor[])[]; readonly computeMs: number }
+  /** The model refused the input, or its outputs made no sense. */
+  | { readonly kind: 'failed'; readonly reason: string }
+  /** The worker died under it: nothing is known about the input. */
+  | { readonly kind: 'lost' }

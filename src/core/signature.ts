@@ -1,0 +1,96 @@
+/**
+ * What goes into a model and what comes out. A dimension is a number, or the name of one that varies ('' if it has no
+ * name). If the first dimension of every input and output varies, it counts rows, and rows of several requests may
+ * share a run.
+ */
+import type { Datatype } from './datatype.ts'
+
+export type Dim = number | string
+
+export interface TensorSpec {
+  readonly name: string
+  readonly datatype: Datatype
+  readonly shape: readonly Dim[]
+}
+
+export interface Signature {
+  readonly inputs: readonly TensorSpec[]
+  readonly outputs: readonly TensorSpec[]
+}
+
+/** An input or output as a graph declares it, and its place among the graph's own. */
+export interface GraphPort extends TensorSpec {
+  readonly index: number
+}
+
+/** What a graph declares. Outputs that are not tensors (maps, sequences) are left out. */
+export interface Graph {
+  readonly inputs: readonly GraphPort[]
+  readonly outputs: readonly GraphPort[]
+}
+
+/** One input or output of a version, as clients see it (`spec`) and as the graph has it. */
+export interface Port {
+  readonly spec: TensorSpec
+  readonly graph: GraphPort
+}
+
+/** A version ready to run: the number of its session in the workers, and its ports in the order of the contract. */
+export interface Program {
+  readonly session: number
+  readonly inputs: readonly Port[]
+  readonly outputs: readonly Port[]
+  /**
+   * Whether the first axis of every port counts rows and rows do not influence each other, so that rows of different
+   * requests may share a run. If not, each request runs alone, just as it came.
+   */
+  readonly batched: boolean
+}
+
+export function varies(dim: Dim | undefined): boolean {
+  return typeof dim === 'string'
+}
+
+export function hasRowAxis({ inputs, outputs }: Signature): boolean {
+  return inputs.length > 0 && [...inputs, ...outputs].every((spec) => varies(spec.shape[0]))
+}
+
+/** The protocol's way of writing a shape: -1 where it varies. */
+export function wireShape(shape: readonly Dim[]): number[] {
+  return shape.map((dim) => (typeof dim === 'number' ? dim : -1))
+}
+
+/** For people: [batch, 1, 28, 28]. */
+export function showShape(shape: readonly Dim[]): string {
+  return `[${shape.map((dim) => (dim === '' ? '?' : dim)).join(', ')}]`
+}
+
+/**
+ * Holds the shapes of a request's inputs (in the order of `specs`) against the specifications, and binds each named
+ * dimension to its one value. Returns the binding, or the sentence that says what does not fit.
+ */
+export function bindShapes(
+  specs: readonly TensorSpec[],
+  shapes: readonly (readonly number[])[],
+): Map<string, number> | string {
+  const bound = new Map<string, number>()
+  for (const [i, spec] of specs.entries()) {
+    const shape = shapes[i]!
+    if (shape.length !== spec.shape.length) return misfit(spec, shape, `it needs ${spec.shape.length} dimensions`)
+    for (const [axis, dim] of spec.shape.entries()) {
+      const size = shape[axis]!
+      if (typeof dim === 'number') {
+        if (size !== dim) return misfit(spec, shape, `dimension ${axis} must be ${dim}`)
+      } else if (dim !== '') {
+        const before = bound.get(dim)
+        if (before === undefined) bound.set(dim, size)
+        else if (before !== size) return misfit(spec, shape, `"${dim}" is ${before} in another input of this request`)
+      }
+    }
+  }
+  return bound
+}
+
+function misfit(spec: TensorSpec, shape: readonly number[], why: string): string {
+  return `input "${spec.name}" has shape ${showShape(shape)} but the model takes ${showShape(spec.shape)}: ${why}`
+}

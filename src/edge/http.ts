@@ -1,0 +1,149 @@
+/**
+ * The HTTP/1.1 edge on `node:http`: it turns a request's head into a Call, runs the pipeline, and writes the answer. It
+ * knows the protocol and no policy.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Clock } from '../core/clock.ts'
+import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
+import { infer } from '../pipeline.ts'
+import type { Journal } from '../telemetry/journal.ts'
+import { BodyBudget, discardRest, type BodyLimits } from './body.ts'
+import { HttpCall } from './call.ts'
+import { encodeAnswer } from './codecs/response.ts'
+import { Connections } from './connections.ts'
+import { listenOn } from './listen.ts'
+import { inform } from './metadata.ts'
+import type { EdgeOptions } from './options.ts'
+import { refusalBody, writeBody, writeJson, writeRefusal } from './respond.ts'
+import { match, type Operation } from './routes.ts'
+import type { Serving } from './serving.ts'
+
+export interface Wiring {
+  readonly serving: Serving
+  readonly clock: Clock
+  /** Told of defects: errors that should have been refusals. */
+  readonly onDefect: (error: unknown) => void
+}
+
+type InferOperation = Extract<Operation, { model: string }>
+
+export class HttpEdge {
+  readonly #options: EdgeOptions
+  readonly #wiring: Wiring
+  readonly #limits: BodyLimits
+  readonly #server: Server
+  readonly #connections: Connections
+  #requests = 0
+
+  constructor(options: EdgeOptions, wiring: Wiring) {
+    this.#options = options
+    this.#wiring = wiring
+    this.#limits = { maxBytes: options.maxBodyBytes, budget: new BodyBudget(options.maxBufferedBytes) }
+    this.#server = createServer({
+      maxHeaderSize: options.maxHeaderBytes,
+      headersTimeout: options.headTimeoutMs,
+      requestTimeout: options.bodyTimeoutMs,
+      keepAliveTimeout: options.idleTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+      noDelay: true,
+    })
+    this.#connections = new Connections(this.#server)
+    this.#server.on('request', (request, response) => this.#handle(request, response, false))
+    this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true))
+    this.#server.on('clientError', refuseBrokenHead)
+  }
+
+  /** Starts to listen; settles with the port. Rejects with the system's error. */
+  listen(): Promise<number> {
+    return listenOn(this.#server, this.#options)
+  }
+
+  /** Stops without losing a request; settles with whether every connection ended by itself. */
+  drain(): Promise<boolean> {
+    return this.#connections.drain(this.#options.drain, this.#wiring.clock)
+  }
+
+  #handle(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
+    if (this.#connections.draining) response.shouldKeepAlive = false
+    const operation = match(request.method!, request.url!)
+    if (operation.kind === 'infer') {
+      this.#infer(request, response, operation, awaitsContinue).catch((error: unknown) => {
+        this.#wiring.onDefect(error)
+        if (!response.headersSent) writeRefusal(response, refuse('internal', 'a defect of the gateway'), '')
+        else response.destroy()
+      })
+      return
+    }
+    discardRest(request, response)
+    if (operation.kind === 'astray') {
+      if (operation.allow) response.setHeader('allow', operation.allow)
+      writeRefusal(response, operation.refusal, this.#requestId())
+      return
+    }
+    const said = inform(operation, this.#wiring.serving, this.#connections.draining)
+    if (isRefusal(said)) writeRefusal(response, said, this.#requestId())
+    else writeJson(response, said.status, said.body)
+  }
+
+  #requestId(): string {
+    return `${processTag}-${(this.#requests++).toString(36)}`
+  }
+
+  async #infer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { model, version }: InferOperation,
+    awaitsContinue: boolean,
+  ): Promise<void> {
+    const { serving } = this.#wiring
+    const journal = serving.open()
+    const call = new HttpCall(request, response, {
+      requestId: this.#requestId(),
+      model,
+      version,
+      deadline: journal.arrivedAt + this.#options.deadlineMs,
+      limits: this.#limits,
+      awaitsContinue,
+      onClosed: () => journal.close(),
+    })
+    const answer = await infer(call, serving.steps, journal)
+    this.#answer(call, response, { answer, journal })
+    if (isRefusal(answer)) discardRest(request, response)
+  }
+
+  #answer(
+    { requestId, gone }: HttpCall,
+    response: ServerResponse,
+    { answer, journal }: { answer: Awaited<ReturnType<typeof infer>>; journal: Journal },
+  ): void {
+    const payload = isRefusal(answer) ? answer : encodeAnswer(answer)
+    journal.settle(isRefusal(payload) ? payload.code : 'ok')
+    if (gone) return
+    if (isRefusal(payload)) writeRefusal(response, payload, requestId)
+    else writeBody(response, payload, requestId)
+  }
+}
+
+/** Tells this process's requests from another's in a log that holds both. */
+const processTag = Math.floor(performance.timeOrigin).toString(36)
+
+/** The head did not parse, or did not come in time; there is no request to answer, only a socket. */
+function refuseBrokenHead(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const refusal = brokenHead(error.code)
+  const body = refusalBody(refusal, '')
+  socket.end(
+    `HTTP/1.1 ${refusal.status} ${refusal.code}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
+}
+
+function brokenHead(code: string | undefined): Refusal {
+  if (code === 'HPE_HEADER_OVERFLOW') return refuse('header_too_large', 'the request head is over the limit')
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return refuse('too_slow', 'the request did not arrive in time')
+  return refuse('invalid', 'this is not HTTP/1.1')
+}

@@ -1,0 +1,131 @@
+/** What can be asked about the server and its models, in the words of the Open Inference Protocol and of Triton. */
+import packageFile from '../../package.json' with { type: 'json' }
+import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
+import { wireShape, type TensorSpec } from '../core/signature.ts'
+import type { Histogram } from '../telemetry/histogram.ts'
+import type { Operation } from './routes.ts'
+import type { ServedModel, ServedVersion, Serving } from './serving.ts'
+
+export interface Said {
+  readonly status: number
+  readonly body: unknown
+}
+
+type Question = Exclude<Operation, { kind: 'infer' }>
+
+const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'statistics']
+
+/** Answers everything that is not inference. */
+export function inform(question: Question, serving: Serving, draining: boolean): Said | Refusal {
+  const ready = !draining && serving.alive()
+  if ('model' in question) return aboutModel(question, serving, ready)
+  switch (question.kind) {
+    case 'live':
+      return ok({ live: true })
+    case 'ready':
+      return readiness({ ready })
+    case 'server':
+      return ok({ name: packageFile.name, version: packageFile.version, extensions })
+    case 'models':
+      return ok({ models: [...serving.models.keys()] })
+    case 'allStats':
+      return ok({
+        model_stats: [...serving.models.values()].flatMap((model) => statsOf(model, [...model.versions.values()])),
+      })
+  }
+}
+
+function ok(body: unknown): Said {
+  return { status: 200, body }
+}
+
+/** 503, which probes take as a failure and proxies as a reason to try elsewhere; Triton says 400. */
+function readiness(body: { readonly name?: string; readonly ready: boolean }): Said {
+  return { status: body.ready ? 200 : refuse('not_ready', '').status, body }
+}
+
+type ModelQuestion = Extract<Question, { model: string }>
+
+function aboutModel({ kind, ...asked }: ModelQuestion, serving: Serving, ready: boolean): Said | Refusal {
+  const route = serving.steps.router.route(asked)
+  if (isRefusal(route)) return route
+  const target = serving.steps.router.choose(route, asked)
+  if (isRefusal(target)) return target
+  const model = serving.models.get(target.model)!
+  const version = model.versions.get(target.version)!
+  switch (kind) {
+    case 'model':
+      return ok(metadataOf(model, asked.version))
+    case 'modelReady':
+      return readiness({ name: model.name, ready })
+    case 'config':
+      return ok(configOf(model, version))
+    default:
+      return ok({ model_stats: statsOf(model, asked.version === undefined ? [...model.versions.values()] : [version]) })
+  }
+}
+
+function metadataOf({ name, contract, versions }: ServedModel, version: string | undefined) {
+  return {
+    name,
+    versions: version === undefined ? [...versions.keys()] : [version],
+    platform: 'onnx_onnxv1',
+    inputs: contract.inputs.map(tensorMetadata),
+    outputs: contract.outputs.map(tensorMetadata),
+  }
+}
+
+function tensorMetadata({ name, datatype, shape }: TensorSpec) {
+  return { name, datatype, shape: wireShape(shape) }
+}
+
+/** Triton's ModelConfig, as far as it applies. With a batch size, `dims` leave the row axis out. */
+function configOf({ name, contract }: ServedModel, { version, batched, maxRows }: ServedVersion) {
+  const tensor = ({ name: tensorName, datatype, shape }: TensorSpec) => {
+    const dims = wireShape(shape)
+    const type = `TYPE_${datatype === 'BYTES' ? 'STRING' : datatype}`
+    return { name: tensorName, data_type: type, dims: batched ? dims.slice(1) : dims }
+  }
+  return {
+    name,
+    platform: 'onnxruntime_onnx',
+    backend: 'onnxruntime',
+    version_policy: { specific: { versions: [version] } },
+    max_batch_size: batched ? maxRows : 0,
+    input: contract.inputs.map(tensor),
+    output: contract.outputs.map(tensor),
+    ...(batched && { dynamic_batching: {} }),
+  }
+}
+
+const nanoseconds = 1e6
+
+/** Triton's statistics: `inference_count` counts rows, `execution_count` runs. */
+function statsOf({ name }: ServedModel, versions: readonly ServedVersion[]) {
+  return versions.map(({ version, counts }) => {
+    const { outcomes, phases, batches } = counts
+    const success = outcomes.get('ok') ?? 0
+    const fail = [...outcomes.values()].reduce((sum, count) => sum + count, 0) - success
+    const sorted = [...batches].toSorted(([a], [b]) => a - b)
+    return {
+      name,
+      version,
+      last_inference: counts.lastInferenceEpochMs,
+      inference_count: counts.rows,
+      execution_count: sorted.reduce((sum, [, { runs }]) => sum + runs, 0),
+      inference_stats: {
+        success: { count: success, ns: Math.round(Math.max(0, phases.total.sum - counts.failedMs) * nanoseconds) },
+        fail: { count: fail, ns: Math.round(counts.failedMs * nanoseconds) },
+        queue: duration(phases.queue),
+        compute_infer: duration(phases.compute),
+      },
+      batch_stats: sorted.map(([rows, { runs, computeMs }]) => {
+        return { batch_size: rows, compute_infer: { count: runs, ns: Math.round(computeMs * nanoseconds) } }
+      }),
+    }
+  })
+}
+
+function duration({ count, sum }: Histogram) {
+  return { count, ns: Math.round(sum * nanoseconds) }
+}

@@ -1,0 +1,37 @@
+/** What the edges need of a gateway. */
+import type { Signature } from '../core/signature.ts'
+import type { Steps } from '../pipeline.ts'
+import type { VersionCounts } from '../telemetry/instruments.ts'
+import type { Journal } from '../telemetry/journal.ts'
+
+export interface ServedVersion {
+  readonly version: string
+  readonly digest: string
+  readonly batched: boolean
+  readonly maxRows: number
+  readonly counts: VersionCounts
+}
+
+export interface ServedModel {
+  readonly name: string
+  readonly contract: Signature
+  /** The version of requests that name none. */
+  readonly version: string
+  readonly versions: ReadonlyMap<string, ServedVersion>
+}
+
+export interface Serving {
+  readonly steps: Steps
+  readonly models: ReadonlyMap<string, ServedModel>
+  /** Opens the journal of a request that has just arrived. */
+  open(): Journal
+  /** Whether any worker is alive. */
+  alive(): boolean
+}
+
+/** What the admin listener shows. */
+export interface Administration {
+  metrics(): Promise<string>
+  status(): unknown
+  config(): unknown
+}

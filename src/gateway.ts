@@ -1,0 +1,198 @@
+/**
+ * The composition root: a configuration becomes a gateway here, by plain constructor calls. Concepts do not import each
+ * other; what one needs of another is passed from this file.
+ */
+import { createIdentify } from './auth/auth.ts'
+import { Arbiter } from './batching/arbiter.ts'
+import { Lane } from './batching/lane.ts'
+import type { BatchingOptions } from './batching/options.ts'
+import { policies } from './batching/policies.ts'
+import { redact, type Config } from './config.ts'
+import { systemClock, type Clock } from './core/clock.ts'
+import type { Mistake } from './core/document.ts'
+import { showShape, type TensorSpec } from './core/signature.ts'
+import { loadFleet, type Model, type Version } from './models/fleet.ts'
+import { scanStore } from './models/store.ts'
+import type { Steps, Target } from './pipeline.ts'
+import { Router, type Route } from './routing/router.ts'
+import { Pool } from './runtime/pool.ts'
+import { Instruments, type VersionCounts } from './telemetry/instruments.ts'
+import { Journal } from './telemetry/journal.ts'
+import { createLog, type Logger } from './telemetry/log.ts'
+
+/** A version with the lane in which its requests wait. */
+export interface Served extends Target {
+  readonly digest: string
+  readonly samples: readonly string[]
+  readonly batched: boolean
+  readonly why: string
+  readonly maxRows: number
+  readonly lane: Lane
+  readonly counts: VersionCounts
+}
+
+export interface ServedModel {
+  readonly name: string
+  readonly contract: Target['contract']
+  readonly version: string
+  readonly versions: ReadonlyMap<string, Served>
+}
+
+/** Loads everything; returns the gateway, or every reason why there is none. */
+export async function createGateway(
+  config: Config,
+  clock: Clock = systemClock,
+): Promise<{ gateway: Gateway } | { mistakes: Mistake[] }> {
+  const log = createLog(config.log)
+  const { bundles, mistakes } = await scanStore(config.store.path)
+  if (mistakes.length > 0) return { mistakes }
+  const wiring = wire(config, clock, log)
+  const { pool } = wiring
+  const fleet = await loadFleet(bundles, {
+    load: (file) => pool.load(file),
+    run: (program, works) => pool.executors[0]!.run(program, works),
+  })
+  fleet.mistakes.push(...unknownModels(config, fleet.models))
+  if (fleet.mistakes.length > 0) {
+    await pool.close()
+    return { mistakes: fleet.mistakes }
+  }
+  return { gateway: new Gateway(config, fleet.models, wiring) }
+}
+
+/** What is there before any model is. */
+interface Wiring {
+  readonly clock: Clock
+  readonly log: Logger
+  readonly pool: Pool
+  readonly arbiter: Arbiter
+}
+
+function wire(config: Config, clock: Clock, log: Logger): Wiring {
+  const pool: Pool = new Pool(config.runtime, clock, {
+    onFree: () => arbiter.poke(),
+    onDeath: (executor, reason) => log.error({ executor, reason }, 'a worker died and is being replaced'),
+  })
+  const arbiter = new Arbiter(pool.executors, clock)
+  return { clock, log, pool, arbiter }
+}
+
+function unknownModels({ models, store }: Config, served: ReadonlyMap<string, Model>): Mistake[] {
+  return Object.entries(models).flatMap(([name, { version }]) => {
+    const versions = served.get(name)?.versions
+    if (!versions)
+      return [{ file: store.path, message: `\`models.${name}\` has settings, but the store has no such model` }]
+    if (version === undefined || versions.has(version)) return []
+    const there = [...versions.keys()].join(', ')
+    return [{ file: store.path, message: `\`models.${name}.version\` is ${version}, but the store has ${there}` }]
+  })
+}
+
+export class Gateway {
+  readonly steps: Steps
+  readonly models: ReadonlyMap<string, ServedModel>
+  readonly log: Logger
+  readonly #config: Config
+  readonly #wiring: Wiring
+  readonly #instruments: Instruments
+  readonly #startedAt: number
+
+  constructor(config: Config, models: ReadonlyMap<string, Model>, wiring: Wiring) {
+    this.#config = config
+    this.#wiring = wiring
+    this.log = wiring.log
+    this.#startedAt = wiring.clock.epoch()
+    this.#instruments = new Instruments(wiring.clock, {
+      queues: () => this.#versions().map(({ model, version, lane }) => ({ model, version, rows: lane.rows })),
+      executors: () => wiring.pool.status,
+    })
+    this.models = new Map([...models.values()].map((model) => [model.name, this.#serve(model)]))
+    const routes = [...this.models.values()].map(({ name, version, versions }): Route<Target> => {
+      return { model: name, version, targets: versions }
+    })
+    this.steps = { identify: createIdentify(config.auth), router: new Router(routes) }
+  }
+
+  /** Opens the journal of a request that has just arrived. */
+  open(): Journal {
+    return new Journal(this.#wiring.clock, [this.#instruments.listener])
+  }
+
+  alive(): boolean {
+    return this.#wiring.pool.alive
+  }
+
+  metrics(): Promise<string> {
+    return this.#instruments.metrics()
+  }
+
+  config(): unknown {
+    return redact(this.#config)
+  }
+
+  status(): unknown {
+    const { clock, pool } = this.#wiring
+    return {
+      uptimeS: Math.round((clock.epoch() - this.#startedAt) / 1_000),
+      executors: pool.status,
+      models: [...this.models.values()].map(({ name, version, contract, versions }) => ({
+        name,
+        version,
+        contract: { inputs: contract.inputs.map(showSpec), outputs: contract.outputs.map(showSpec) },
+        versions: [...versions.values()].map((served) => ({
+          version: served.version,
+          digest: served.digest,
+          batched: served.batched,
+          why: served.why,
+          maxRows: served.maxRows,
+          queuedRows: served.lane.rows,
+        })),
+      })),
+    }
+  }
+
+  /** Ends the workers once they are done with what they run. Close the edges first. */
+  async close(): Promise<void> {
+    await this.#wiring.pool.close()
+  }
+
+  #versions(): Served[] {
+    return [...this.models.values()].flatMap(({ versions }) => [...versions.values()])
+  }
+
+  #serve({ name, contract, versions }: Model): ServedModel {
+    const { version, batching = this.#config.batching } = this.#config.models[name] ?? {}
+    const served = [...versions.values()].map((each) => this.#serveVersion(each, contract, batching))
+    const newest = served.at(-1)!
+    return {
+      name,
+      contract,
+      version: version ?? newest.version,
+      versions: new Map(served.map((each) => [each.version, each])),
+    }
+  }
+
+  #serveVersion({ bundle, program, rows }: Version, contract: Target['contract'], batching: BatchingOptions): Served {
+    const { clock, log, pool, arbiter } = this.#wiring
+    const { model, version, digest, samples } = bundle
+    const counts = this.#instruments.of(model, version)
+    // A version whose requests run alone gains nothing from waiting: each fills a batch.
+    const policy = program.batched ? batching.policy : ({ kind: 'adaptive', maxRows: 1 } as const)
+    const lane = new Lane({
+      program,
+      policy: policies.create(policy),
+      maxQueueRows: batching.maxQueueRows,
+      clock,
+      alive: () => pool.alive,
+      poke: (asking) => arbiter.poke(asking),
+      onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
+      onFailure: (reason) => log.warn({ model, version, reason }, 'the model failed on an input'),
+    })
+    const { independent: batched, why } = rows
+    return { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows, lane, counts }
+  }
+}
+
+export function showSpec({ name, datatype, shape }: TensorSpec): string {
+  return `${name} ${datatype} ${showShape(shape)}`
+}

@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+/** The entry: picks the command. */
+import { Command } from 'commander'
+import packageFile from '../package.json' with { type: 'json' }
+import { check } from './cli/check.ts'
+import { docs } from './cli/docs.ts'
+import { infer } from './cli/infer.ts'
+import { models } from './cli/models.ts'
+import { serve } from './cli/serve.ts'
+
+const standardConfig = 'config/penstock.yaml'
+const program = new Command('penstock')
+  .description('Serves ONNX models over the Open Inference Protocol, with requests batched onto local workers.')
+  .version(packageFile.version)
+  .showHelpAfterError('(penstock --help shows what there is)')
+
+program
+  .command('serve')
+  .description('run the gateway until SIGTERM or Ctrl-C')
+  .argument('[config]', 'configuration file', standardConfig)
+  .action(serve)
+
+program
+  .command('check')
+  .description('try a configuration and every model in its store, and show what would be served')
+  .argument('[config]', 'configuration file', standardConfig)
+  .action(check)
+
+program
+  .command('models')
+  .description('list what is in the store, with digests and held-out metrics')
+  .argument('[config]', 'configuration file', standardConfig)
+  .action(models)
+
+program
+  .command('infer')
+  .description('send a request to a running gateway and print the answer')
+  .argument('<model>', 'name of the model')
+  .requiredOption('-i, --input <file>', 'a request in the Open Inference Protocol, as JSON')
+  .option('-u, --url <url>', 'where the gateway is', 'http://127.0.0.1:8080')
+  .option('-m, --model-version <version>', 'a certain version of the model')
+  .addHelpText('after', '\nExample:\n  penstock infer digits --input config/models/digits/1/samples/seven.json')
+  .action(infer)
+
+program
+  .command('docs', { hidden: true })
+  .description('regenerate the reference and the editor schema')
+  .option('--check', 'only say whether they are fresh', false)
+  .action(docs)
+
+await program.parseAsync()

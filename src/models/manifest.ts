@@ -1,0 +1,51 @@
+/**
+ * What a version's author says about it. Nothing in it is needed to serve a graph; what it says is shown to people, and
+ * what it maps lets versions from different exporters share one contract.
+ */
+import { readFile } from 'node:fs/promises'
+import * as z from 'zod'
+import { datatypes } from '../core/datatype.ts'
+import { readDocument, type Mistake } from '../core/document.ts'
+
+const mapping = z.strictObject({
+  graph: z.string().optional().describe('Its name in the graph, if that is another.'),
+  datatype: z.enum(datatypes).optional().describe('What clients send or get, if the graph has another datatype.'),
+})
+
+const manifestOptions = z.strictObject({
+  summary: z.string().describe('One sentence that says what it is.'),
+  owner: z.string().describe('Who answers for it.'),
+  licence: z.string().describe('Of the trained weights.'),
+  data: z
+    .strictObject({ name: z.string(), source: z.string(), licence: z.string(), split: z.string() })
+    .optional()
+    .describe('What it was trained on and measured with.'),
+  training: z
+    .strictObject({ script: z.string(), framework: z.string(), seed: z.int(), method: z.string() })
+    .optional()
+    .describe('How it was made.'),
+  metrics: z.record(z.string(), z.number()).default({}).describe('Measured on the held-out rows.'),
+  domain: z
+    .record(
+      z.string(),
+      z.strictObject({ min: z.number().optional(), max: z.number().optional(), note: z.string().optional() }),
+    )
+    .default({})
+    .describe('What inputs it was made for.'),
+  labels: z.array(z.string()).optional().describe('What the class indices mean.'),
+  batching: z
+    .strictObject({ rows: z.enum(['independent', 'dependent', 'probe']) })
+    .default({ rows: 'probe' })
+    .describe('Whether rows of different requests may share a run. `probe` lets the gateway find out at load.'),
+  inputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
+  outputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
+})
+
+export type Manifest = z.output<typeof manifestOptions>
+
+/** The manifest of a version that has none. */
+export const noManifest: Manifest = manifestOptions.parse({ summary: '', owner: '', licence: '' })
+
+export async function readManifest(file: string): Promise<{ value: Manifest } | { mistakes: Mistake[] }> {
+  return readDocument(file, await readFile(file, 'utf8'), manifestOptions)
+}

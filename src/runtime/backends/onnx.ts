@@ -1,0 +1,123 @@
+/**
+ * ONNX Runtime, inside a worker. Its `run` is a synchronous native call that blocks its thread, so nothing here may be
+ * used on the gateway's own thread.
+ */
+import { numerics, type Datatype } from '../../core/datatype.ts'
+import type { Dim, Graph, GraphPort } from '../../core/signature.ts'
+import { elementCount, joinStrings, splitStrings, type TensorData } from '../../core/tensor.ts'
+import type { Mailed } from '../batch.ts'
+import type { Frame, Placed } from '../slab.ts'
+
+// ONNX Runtime's binding does not know Float16Array and fails on FP16 where the global exists. It looks when it is first
+// imported, so the global has to be gone before that, in this thread only.
+Reflect.deleteProperty(globalThis, 'Float16Array')
+const { InferenceSession, Tensor: OrtTensor } = await import('onnxruntime-node')
+type OrtSession = Awaited<ReturnType<typeof InferenceSession.create>>
+type OrtTensor = InstanceType<typeof OrtTensor>
+
+export interface SessionOptions {
+  /** Threads inside one run. With 1 there is no pool, so nothing spins while idle. */
+  readonly threads: number
+}
+
+const datatypeOf: Readonly<Record<string, Datatype>> = {
+  bool: 'BOOL',
+  uint8: 'UINT8',
+  uint16: 'UINT16',
+  uint32: 'UINT32',
+  uint64: 'UINT64',
+  int8: 'INT8',
+  int16: 'INT16',
+  int32: 'INT32',
+  int64: 'INT64',
+  float16: 'FP16',
+  float32: 'FP32',
+  float64: 'FP64',
+  string: 'BYTES',
+}
+const typeOf = Object.fromEntries(Object.entries(datatypeOf).map(([type, datatype]) => [datatype, type]))
+
+export class Session {
+  readonly graph: Graph
+  readonly #session: OrtSession
+
+  private constructor(session: OrtSession) {
+    this.#session = session
+    this.graph = {
+      inputs: session.inputMetadata.map((each, i) => graphPort(each, i, 'input')),
+      outputs: session.outputMetadata.filter((each) => each.isTensor).map((each, i) => graphPort(each, i, 'output')),
+    }
+  }
+
+  /** Throws an Error whose message says what is wrong with the file. */
+  static async load(file: string, { threads }: SessionOptions): Promise<Session> {
+    const session = await InferenceSession.create(file, {
+      executionProviders: ['cpu'],
+      graphOptimizationLevel: 'all',
+      executionMode: 'sequential',
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      enableMemPattern: false,
+      logSeverityLevel: 4,
+      extra: { session: { intra_op: { allow_spinning: '0' }, inter_op: { allow_spinning: '0' } } },
+    })
+    return new Session(session)
+  }
+
+  /** Runs the batch in a slot. Outputs of known size are written in place; the others are returned. */
+  async run(frame: Frame, slot: SharedArrayBuffer): Promise<Mailed[]> {
+    const { inputs, outputs } = this.graph
+    const feeds: Record<string, OrtTensor> = {}
+    const fetches: Record<string, OrtTensor | null> = {}
+    for (const placed of frame.inputs) feeds[inputs[placed.port]!.name] = tensorAt(slot, placed)
+    for (const placed of frame.outputs) {
+      fetches[outputs[placed.port]!.name] = placed.offset < 0 ? null : tensorAt(slot, placed)
+    }
+    const results = await this.#session.run(feeds, fetches)
+    return frame.outputs.flatMap(({ port, offset }, output) => {
+      if (offset >= 0) return []
+      const { dims, data } = results[outputs[port]!.name]!
+      return [{ output, shape: dims, data: dataOf(data) }]
+    })
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release()
+  }
+}
+
+interface Metadata {
+  readonly name: string
+  readonly isTensor: boolean
+  readonly type?: string
+  readonly shape?: readonly Dim[]
+}
+
+function graphPort({ name, isTensor, type, shape }: Metadata, index: number, role: string): GraphPort {
+  if (!isTensor) throw new Error(`${role} "${name}" is not a tensor (a sequence or a map), which cannot be served`)
+  const datatype = datatypeOf[type!]
+  if (!datatype) throw new Error(`${role} "${name}" has type ${type}, which the protocol cannot carry`)
+  return { index, name, datatype, shape: shape! }
+}
+
+function tensorAt(slot: SharedArrayBuffer, { datatype, shape, offset, bytes }: Placed): OrtTensor {
+  if (datatype === 'BYTES') return new OrtTensor('string', readStrings(slot, offset, bytes, elementCount(shape)), shape)
+  const { array, bytes: width } = numerics[datatype]
+  const data = new array(slot, offset, bytes / width)
+  return new OrtTensor(typeOf[datatype] as 'float32', data as Float32Array, shape)
+}
+
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+const toUtf8 = new TextEncoder()
+
+function readStrings(slot: SharedArrayBuffer, offset: number, length: number, count: number): string[] {
+  const offsets = new Uint32Array(slot, offset, count + 1).slice()
+  const head = offsets.byteLength
+  const bytes = new Uint8Array(slot, offset + head, length - head).slice()
+  return splitStrings({ offsets, bytes }).map((element) => utf8.decode(element))
+}
+
+function dataOf(data: OrtTensor['data']): TensorData {
+  if (Array.isArray(data)) return joinStrings(data.map((element) => toUtf8.encode(element)))
+  return data
+}

@@ -1,0 +1,175 @@
+/**
+ * The instruments: what is counted, by model version. Recording touches plain numbers only; Prometheus text is made when
+ * somebody scrapes, because its client costs about a microsecond for each observation.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'prom-client'
+import type { Clock } from '../core/clock.ts'
+import { Histogram, latencyBoundsMs, rowBounds } from './histogram.ts'
+import type { Journal, JournalListener, Outcome } from './journal.ts'
+
+/** The phases of a request: in the lane's queue, in the run, and from arrival to the last byte. */
+export type Phase = 'queue' | 'compute' | 'total'
+
+export class VersionCounts {
+  readonly model: string
+  readonly version: string
+  readonly outcomes = new Map<Outcome, number>()
+  readonly phases: Readonly<Record<Phase, Histogram>> = {
+    queue: new Histogram(latencyBoundsMs),
+    compute: new Histogram(latencyBoundsMs),
+    total: new Histogram(latencyBoundsMs),
+  }
+  readonly batchRows = new Histogram(rowBounds)
+  /** Runs and their compute time by number of rows. */
+  readonly batches = new Map<number, { runs: number; computeMs: number }>()
+  rows = 0
+  /** Time spent on requests that were not answered, milliseconds. */
+  failedMs = 0
+  lastInferenceEpochMs = 0
+
+  constructor(model: string, version: string) {
+    this.model = model
+    this.version = version
+  }
+}
+
+/** What the metrics need to know of the rest of the gateway at a scrape. */
+export interface Gauges {
+  readonly queues: () => Iterable<{ model: string; version: string; rows: number }>
+  readonly executors: () => Iterable<{ alive: boolean; deaths: number }>
+}
+
+export class Instruments {
+  readonly #clock: Clock
+  readonly #counts = new Map<string, VersionCounts>()
+  readonly #registry = new Registry()
+
+  constructor(clock: Clock, gauges: Gauges) {
+    this.#clock = clock
+    this.#register(gauges)
+  }
+
+  readonly listener: JournalListener = {
+    settled: (journal) => this.#settled(journal),
+    closed: (journal) => this.#closed(journal),
+  }
+
+  of(model: string, version: string): VersionCounts {
+    const key = `${model}\n${version}`
+    let counts = this.#counts.get(key)
+    if (!counts) this.#counts.set(key, (counts = new VersionCounts(model, version)))
+    return counts
+  }
+
+  /** A run that ended well. */
+  ran(counts: VersionCounts, rows: number, computeMs: number): void {
+    counts.batchRows.record(rows)
+    counts.rows += rows
+    counts.lastInferenceEpochMs = this.#clock.epoch()
+    const batch = counts.batches.get(rows)
+    if (!batch) counts.batches.set(rows, { runs: 1, computeMs })
+    else {
+      batch.runs++
+      batch.computeMs += computeMs
+    }
+  }
+
+  metrics(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  #settled({ model, version, outcome, batchRows, queueMs, computeMs }: Journal): void {
+    const counts = this.of(model, version)
+    counts.outcomes.set(outcome!, (counts.outcomes.get(outcome!) ?? 0) + 1)
+    if (batchRows === 0) return
+    counts.phases.queue.record(queueMs)
+    counts.phases.compute.record(computeMs)
+  }
+
+  #closed({ model, version, outcome, totalMs }: Journal): void {
+    const counts = this.of(model, version)
+    counts.phases.total.record(totalMs)
+    if (outcome !== 'ok') counts.failedMs += totalMs
+  }
+
+  #register({ queues, executors }: Gauges): void {
+    const registers = [this.#registry]
+    const counts = this.#counts
+    collectDefaultMetrics({ register: this.#registry })
+    new Counter({
+      name: 'penstock_requests_total',
+      help: 'Inference requests by outcome: ok, or the code of the refusal.',
+      labelNames: ['model', 'version', 'code'],
+      registers,
+      collect() {
+        this.reset()
+        for (const { model, version, outcomes } of counts.values()) {
+          for (const [code, count] of outcomes) this.inc({ model, version, code }, count)
+        }
+      },
+    })
+    new Gauge({
+      name: 'penstock_queue_rows',
+      help: 'Rows that wait for a run.',
+      labelNames: ['model', 'version'],
+      registers,
+      collect() {
+        for (const { model, version, rows } of queues()) this.set({ model, version }, rows)
+      },
+    })
+    new Gauge({
+      name: 'penstock_executors_alive',
+      help: 'Workers that can take a batch.',
+      registers,
+      collect() {
+        this.set([...executors()].filter(({ alive }) => alive).length)
+      },
+    })
+    new Counter({
+      name: 'penstock_executor_deaths_total',
+      help: 'Workers that died and were replaced.',
+      registers,
+      collect() {
+        this.reset()
+        for (const { deaths } of executors()) this.inc(deaths)
+      },
+    })
+    this.#registerHistograms()
+  }
+
+  #registerHistograms(): void {
+    const phases: readonly Phase[] = ['queue', 'compute', 'total']
+    this.#histogram('penstock_request_seconds', 'Time of inference requests by phase.', 1_000, () =>
+      [...this.#counts.values()].flatMap(({ model, version, phases: own }) =>
+        phases.map((phase) => ({ labels: { model, version, phase }, histogram: own[phase] })),
+      ),
+    )
+    this.#histogram('penstock_batch_rows', 'Rows in a run.', 1, () =>
+      [...this.#counts.values()].map(({ model, version, batchRows }) => ({
+        labels: { model, version },
+        histogram: batchRows,
+      })),
+    )
+  }
+
+  /** A histogram whose buckets are read when it is scraped. `unit` is how many of ours make one of Prometheus's. */
+  #histogram(name: string, help: string, unit: number, read: () => Labelled[]): void {
+    const get = () =>
+      Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values: read().flatMap(expand) })
+    const expand = ({ labels, histogram: { bounds, counts, count, sum } }: Labelled) => {
+      let below = 0
+      const buckets = [...bounds, Infinity].map((bound, i) => {
+        const le = bound === Infinity ? '+Inf' : bound / unit
+        return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: (below += counts[i]!) }
+      })
+      const total = { metricName: `${name}_sum`, labels, value: sum / unit }
+      return [...buckets, total, { metricName: `${name}_count`, labels, value: count }]
+    }
+    this.#registry.registerMetric({ name, help, get } as unknown as Metric)
+  }
+}
+
+interface Labelled {
+  readonly labels: Record<string, string>
+  readonly histogram: Histogram
+}

@@ -1,0 +1,62 @@
+/**
+ * What happened to one request: opened at arrival, settled when the outcome is known, closed on the last byte, each
+ * exactly once on every path. Whoever needs to know what happened listens here.
+ */
+import type { Clock } from '../core/clock.ts'
+import type { RefusalCode } from '../core/refusal.ts'
+
+export type Outcome = 'ok' | RefusalCode
+
+export interface JournalListener {
+  /** The outcome is known; the answer may still be on its way. */
+  readonly settled?: (journal: Journal) => void
+  /** The last byte is written, or the connection gone. */
+  readonly closed?: (journal: Journal) => void
+}
+
+export class Journal {
+  readonly arrivedAt: number
+  /** Empty until the request is routed, so that no name a client made up becomes a label. */
+  model = ''
+  version = ''
+  rows = 0
+  batchRows = 0
+  queueMs = 0
+  computeMs = 0
+  totalMs = 0
+  outcome: Outcome | undefined
+  readonly #clock: Clock
+  readonly #listeners: readonly JournalListener[]
+  #closed = false
+
+  constructor(clock: Clock, listeners: readonly JournalListener[]) {
+    this.#clock = clock
+    this.#listeners = listeners
+    this.arrivedAt = clock.now()
+  }
+
+  routed(model: string, version: string): void {
+    this.model = model
+    this.version = version
+  }
+
+  ran(done: { readonly batchRows: number; readonly queueMs: number; readonly computeMs: number }): void {
+    this.batchRows = done.batchRows
+    this.queueMs = done.queueMs
+    this.computeMs = done.computeMs
+  }
+
+  settle(outcome: Outcome): void {
+    if (this.outcome !== undefined) return
+    this.outcome = outcome
+    for (const { settled } of this.#listeners) settled?.(this)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.settle('abandoned')
+    this.totalMs = this.#clock.now() - this.arrivedAt
+    for (const { closed } of this.#listeners) closed?.(this)
+  }
+}
