@@ -10,6 +10,7 @@ import { batchingOptions } from './batching/options.ts'
 import { isLoopback } from './core/address.ts'
 import { readDocument, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions } from './edge/options.ts'
+import { manifestSchema } from './models/manifest.ts'
 import { storeOptions } from './models/options.ts'
 import { runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/log.ts'
@@ -19,7 +20,7 @@ const modelOptions = z.strictObject({
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
 })
 
-export const configSchema = z
+const configSchema = z
   .strictObject({
     auth: authOptions,
     edge: edgeOptions.prefault({}).describe('The listener for clients.'),
@@ -75,7 +76,8 @@ export function redact(value: unknown): unknown {
   )
 }
 
-/** JSON Schema of what may be written, for editors. */
-export function editorSchema(): unknown {
-  return z.toJSONSchema(configSchema, { io: 'input' })
+/** JSON Schemas of what people write, for editors and for the reference. */
+export function editorSchemas(): { readonly config: unknown; readonly manifest: unknown } {
+  const asWritten = { io: 'input' } as const
+  return { config: z.toJSONSchema(configSchema, asWritten), manifest: z.toJSONSchema(manifestSchema, asWritten) }
 }

@@ -10,6 +10,7 @@ import { policies } from './batching/policies.ts'
 import { redact, type Config } from './config.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
+import { refuse, type Refusal } from './core/refusal.ts'
 import { showShape, type TensorSpec } from './core/signature.ts'
 import { loadFleet, type Model, type Version } from './models/fleet.ts'
 import { scanStore } from './models/store.ts'
@@ -118,8 +119,9 @@ export class Gateway {
     return new Journal(this.#wiring.clock, [this.#instruments.listener])
   }
 
-  alive(): boolean {
-    return this.#wiring.pool.alive
+  /** Why nothing can be run at the moment, if that is so. */
+  refused(): Refusal | undefined {
+    return this.#wiring.pool.alive ? undefined : refuse('not_ready', 'no worker is alive; a new one is being started')
   }
 
   metrics(): Promise<string> {
@@ -173,7 +175,7 @@ export class Gateway {
   }
 
   #serveVersion({ bundle, program, rows }: Version, contract: Target['contract'], batching: BatchingOptions): Served {
-    const { clock, log, pool, arbiter } = this.#wiring
+    const { clock, log, arbiter } = this.#wiring
     const { model, version, digest, samples } = bundle
     const counts = this.#instruments.of(model, version)
     // A version whose requests run alone gains nothing from waiting: each fills a batch.
@@ -183,7 +185,7 @@ export class Gateway {
       policy: policies.create(policy),
       maxQueueRows: batching.maxQueueRows,
       clock,
-      alive: () => pool.alive,
+      refused: () => this.refused(),
       poke: (asking) => arbiter.poke(asking),
       onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
       onFailure: (reason) => log.warn({ model, version, reason }, 'the model failed on an input'),
@@ -195,4 +197,9 @@ export class Gateway {
 
 export function showSpec({ name, datatype, shape }: TensorSpec): string {
   return `${name} ${datatype} ${showShape(shape)}`
+}
+
+/** Name and meaning of every metric, for the reference. */
+export function describeMetrics(): Instruments['described'] {
+  return new Instruments(systemClock, { queues: () => [], executors: () => [] }).described
 }

@@ -3,7 +3,7 @@ import type { Call } from '../core/call.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { AuthOptions } from './options.ts'
 
-export interface Caller {
+interface Caller {
   readonly subject: string
 }
 

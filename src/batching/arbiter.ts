@@ -39,7 +39,7 @@ export class Arbiter {
           if (offer.kind === 'wait') until = Math.min(until, offer.until)
           break
         }
-        void lane.dispatch(offer.take(), executor).then(() => this.poke())
+        void lane.dispatch(offer.take(), executor)
         if (lane.empty) this.#lanes.delete(lane)
       }
     }

@@ -37,8 +37,8 @@ export interface LaneOptions {
   readonly policy: Policy
   readonly maxQueueRows: number
   readonly clock: Clock
-  /** Whether any executor is alive. */
-  readonly alive: () => boolean
+  /** Why nothing can be run at the moment, if that is so. */
+  readonly refused: () => Refusal | undefined
   /** Tells the arbiter that there is something to decide. */
   readonly poke: (lane: Lane) => void
   /** Told of every run that ended well. */
@@ -67,8 +67,8 @@ export class Lane {
 
   /** Asked from the request's head, before its body is paid for. */
   reserve(): Refusal | undefined {
-    if (!this.#options.alive()) return refuse('not_ready', 'the model has no live worker; it is being replaced')
-    if (this.rows < this.#options.maxQueueRows) return undefined
+    const refused = this.#options.refused()
+    if (refused || this.rows < this.#options.maxQueueRows) return refused
     return refuse('overloaded', `${this.rows} rows are waiting for this model already`)
   }
 
@@ -164,14 +164,6 @@ export class Lane {
     for (const job of jobs) if (++job.losses >= mostLosses) job.settle(refuse('model_failed', diedTwice))
     this.#again.push(jobs)
     this.#options.poke(this)
-  }
-
-  /** Refuses everything that waits: the lane is being closed. */
-  close(refusal: Refusal): void {
-    for (const queue of this.#queues.values()) for (const job of queue.take(Infinity)) job.settle(refusal)
-    for (const jobs of this.#again.splice(0)) for (const job of jobs) job.settle(refusal)
-    this.#queues.clear()
-    this.rows = 0
   }
 }
 

@@ -25,7 +25,7 @@ export interface WantedOutput {
 }
 
 /** Turns a body into an InferRequest. Chosen by the edge from the head; run only once the model is known. */
-export type Decode = (body: Uint8Array, contract: Signature) => InferRequest | Refusal
+type Decode = (body: Uint8Array, contract: Signature) => InferRequest | Refusal
 
 export interface Call {
   /** The request's own number: in logs, in refusals, in the response head. */
@@ -35,8 +35,6 @@ export interface Call {
   readonly version: string | undefined
   /** On the clock's monotonic scale, milliseconds. */
   readonly deadline: number
-  /** Address of the peer on the socket. */
-  readonly peer: string
   /** True once the client has hung up. */
   readonly gone: boolean
   readonly decode: Decode

@@ -65,10 +65,6 @@ export type Datatype = NumericDatatype | 'BYTES'
 /** In a fixed order: the position is the number that stands for the datatype in shared memory. */
 export const datatypes = [...(Object.keys(numerics) as NumericDatatype[]), 'BYTES'] as const satisfies Datatype[]
 
-export function isDatatype(name: unknown): name is Datatype {
-  return typeof name === 'string' && (name === 'BYTES' || Object.hasOwn(numerics, name))
-}
-
 /** True when every value of `from` has the same value in `to`, so that a gateway may convert it without telling. */
 export function widens(from: Datatype, to: Datatype): boolean {
   if (from === to) return true

@@ -19,6 +19,9 @@ export interface Tensor {
   readonly data: TensorData
 }
 
+/** ONNX sets no limit; the fixed place that a batch's description has for shapes does. */
+export const maxRank = 8
+
 export function isStrings(data: TensorData): data is Strings {
   return 'offsets' in data
 }

@@ -24,7 +24,6 @@ export class HttpCall implements Call {
   readonly model: string
   readonly version: string | undefined
   readonly deadline: number
-  readonly peer: string
   gone = false
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
@@ -42,7 +41,6 @@ export class HttpCall implements Call {
     this.model = facts.model
     this.version = facts.version
     this.deadline = facts.deadline
-    this.peer = request.socket.remoteAddress ?? ''
     response.on('close', () => {
       this.gone = !response.writableFinished
       if (this.gone) this.#whenGone?.()

@@ -17,13 +17,13 @@ const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', '
 
 /** Answers everything that is not inference. */
 export function inform(question: Question, serving: Serving, draining: boolean): Said | Refusal {
-  const ready = !draining && serving.alive()
-  if ('model' in question) return aboutModel(question, serving, ready)
+  const refused = draining ? refuse('draining', 'the gateway is shutting down') : serving.refused()
+  if ('model' in question) return aboutModel(question, serving, refused)
   switch (question.kind) {
     case 'live':
       return ok({ live: true })
     case 'ready':
-      return readiness({ ready })
+      return readiness({}, refused)
     case 'server':
       return ok({ name: packageFile.name, version: packageFile.version, extensions })
     case 'models':
@@ -39,14 +39,15 @@ function ok(body: unknown): Said {
   return { status: 200, body }
 }
 
-/** 503, which probes take as a failure and proxies as a reason to try elsewhere; Triton says 400. */
-function readiness(body: { readonly name?: string; readonly ready: boolean }): Said {
-  return { status: body.ready ? 200 : refuse('not_ready', '').status, body }
+/** 503 when not ready, which probes take as a failure and proxies as a reason to try elsewhere; Triton says 400. */
+function readiness(about: { readonly name?: string }, refused: Refusal | undefined): Said {
+  if (!refused) return ok({ ...about, ready: true })
+  return { status: refused.status, body: { ...about, ready: false, error: refused.message } }
 }
 
 type ModelQuestion = Extract<Question, { model: string }>
 
-function aboutModel({ kind, ...asked }: ModelQuestion, serving: Serving, ready: boolean): Said | Refusal {
+function aboutModel({ kind, ...asked }: ModelQuestion, serving: Serving, refused: Refusal | undefined): Said | Refusal {
   const route = serving.steps.router.route(asked)
   if (isRefusal(route)) return route
   const target = serving.steps.router.choose(route, asked)
@@ -57,7 +58,7 @@ function aboutModel({ kind, ...asked }: ModelQuestion, serving: Serving, ready: 
     case 'model':
       return ok(metadataOf(model, asked.version))
     case 'modelReady':
-      return readiness({ name: model.name, ready })
+      return readiness({ name: model.name }, refused)
     case 'config':
       return ok(configOf(model, version))
     default:

@@ -1,4 +1,5 @@
 /** What the edges need of a gateway. */
+import type { Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
 import type { Steps } from '../pipeline.ts'
 import type { VersionCounts } from '../telemetry/instruments.ts'
@@ -25,8 +26,8 @@ export interface Serving {
   readonly models: ReadonlyMap<string, ServedModel>
   /** Opens the journal of a request that has just arrived. */
   open(): Journal
-  /** Whether any worker is alive. */
-  alive(): boolean
+  /** Why nothing can be run at the moment, if that is so. */
+  refused(): Refusal | undefined
 }
 
 /** What the admin listener shows. */

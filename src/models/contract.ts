@@ -5,15 +5,13 @@
 import { widens } from '../core/datatype.ts'
 import { showShape, varies } from '../core/signature.ts'
 import type { Graph, GraphPort, Port, Signature, TensorSpec } from '../core/signature.ts'
+import { maxRank } from '../core/tensor.ts'
 import type { Manifest } from './manifest.ts'
 
 export interface Ports {
   readonly inputs: readonly Port[]
   readonly outputs: readonly Port[]
 }
-
-/** ONNX sets no limit; the slab does. */
-const maxRank = 8
 
 export function signatureOf({ inputs, outputs }: Ports): Signature {
   return { inputs: inputs.map(({ spec }) => spec), outputs: outputs.map(({ spec }) => spec) }

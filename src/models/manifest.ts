@@ -12,16 +12,26 @@ const mapping = z.strictObject({
   datatype: z.enum(datatypes).optional().describe('What clients send or get, if the graph has another datatype.'),
 })
 
-const manifestOptions = z.strictObject({
+export const manifestSchema = z.strictObject({
   summary: z.string().describe('One sentence that says what it is.'),
   owner: z.string().describe('Who answers for it.'),
   licence: z.string().describe('Of the trained weights.'),
   data: z
-    .strictObject({ name: z.string(), source: z.string(), licence: z.string(), split: z.string() })
+    .strictObject({
+      name: z.string().describe('What the data set is called.'),
+      source: z.string().describe('Where to get it, with its version.'),
+      licence: z.string().describe('Of the data set.'),
+      split: z.string().describe('Which rows were trained on and which held out.'),
+    })
     .optional()
     .describe('What it was trained on and measured with.'),
   training: z
-    .strictObject({ script: z.string(), framework: z.string(), seed: z.int(), method: z.string() })
+    .strictObject({
+      script: z.string().describe('Makes the version again.'),
+      framework: z.string().describe('With its version.'),
+      seed: z.int().describe('Of everything random in it.'),
+      method: z.string().describe('What was trained, and how.'),
+    })
     .optional()
     .describe('How it was made.'),
   metrics: z.record(z.string(), z.number()).default({}).describe('Measured on the held-out rows.'),
@@ -41,11 +51,11 @@ const manifestOptions = z.strictObject({
   outputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
 })
 
-export type Manifest = z.output<typeof manifestOptions>
+export type Manifest = z.output<typeof manifestSchema>
 
 /** The manifest of a version that has none. */
-export const noManifest: Manifest = manifestOptions.parse({ summary: '', owner: '', licence: '' })
+export const noManifest: Manifest = manifestSchema.parse({ summary: '', owner: '', licence: '' })
 
 export async function readManifest(file: string): Promise<{ value: Manifest } | { mistakes: Mistake[] }> {
-  return readDocument(file, await readFile(file, 'utf8'), manifestOptions)
+  return readDocument(file, await readFile(file, 'utf8'), manifestSchema)
 }

@@ -3,5 +3,3 @@ import * as z from 'zod'
 export const storeOptions = z.strictObject({
   path: z.string().default('models').describe('Folder with the models, relative to the configuration file.'),
 })
-
-export type StoreOptions = z.output<typeof storeOptions>

@@ -39,10 +39,12 @@ export class Executor {
   readonly #runs: Run[] = []
   #slab!: Slab
   #mail!: MessagePort
-  #worker!: Worker
   #nextSlot = 0
   #restartMs = firstRestartMs
   #closing = false
+  #cancelRestart: (() => void) | undefined
+  /** Settles when the worker there is, or the last there was, has gone. */
+  #ended!: Promise<void>
 
   constructor(options: ExecutorOptions) {
     this.#options = options
@@ -66,20 +68,12 @@ export class Executor {
     return loaded.graph
   }
 
-  unload(session: number): void {
-    this.#files.delete(session)
-    this.#order({ kind: 'unload', session })
-  }
-
   /** Copies the works into the next slot and runs them together. Call only when `free`. */
   run(program: Program, works: readonly Work[]): Promise<Ran> {
-    const batch = layOut(program, works)
-    if (batch.bytes > maxSlotBytes) return Promise.resolve({ kind: 'failed', reason: 'the batch does not fit a slot' })
     const slot = this.#nextSlot
+    const batch = this.#stage(slot, program, works)
+    if (typeof batch === 'string') return Promise.resolve({ kind: 'failed', reason: batch })
     this.#nextSlot = (slot + 1) % this.#slab.slots
-    this.#slab.reserve(slot, batch.bytes)
-    this.#slab.writeFrame(slot, batch.frame)
-    fill(batch, this.#slab.slot(slot))
     return new Promise((resolve) => {
       this.#runs.push({ batch, slot, resolve })
       this.#slab.submit(slot)
@@ -87,13 +81,26 @@ export class Executor {
     })
   }
 
+  /** Fills a slot; or says why the batch cannot be held. */
+  #stage(slot: number, program: Program, works: readonly Work[]): Batch | string {
+    const batch = layOut(program, works)
+    if (batch.bytes > maxSlotBytes) return `the batch needs ${batch.bytes} bytes, more than a slot can have`
+    try {
+      this.#slab.reserve(slot, batch.bytes)
+    } catch {
+      return `there is no memory for a batch of ${batch.bytes} bytes`
+    }
+    this.#slab.writeFrame(slot, batch.frame)
+    fill(batch, this.#slab.slot(slot))
+    return batch
+  }
+
   /** Lets the worker finish what it has and leave. */
   async close(): Promise<void> {
     this.#closing = true
-    if (!this.alive) return
-    const left = new Promise((resolve) => this.#worker.once('exit', resolve))
+    this.#cancelRestart?.()
     this.#order({ kind: 'leave' })
-    await left
+    await this.#ended
   }
 
   #start(): void {
@@ -108,10 +115,14 @@ export class Executor {
     let reason = 'it left without being told to'
     worker.on('message', (loaded: Loaded) => this.#loads.get(loaded.session)?.(loaded))
     worker.on('error', (error) => (reason = error instanceof Error ? error.message : String(error)))
-    worker.on('exit', () => this.#ended(reason))
+    this.#ended = new Promise((resolve) => {
+      worker.on('exit', () => {
+        resolve()
+        this.#buryWorker(reason)
+      })
+    })
     this.#slab = slab
     this.#mail = port1
-    this.#worker = worker
     this.#nextSlot = 0
   }
 
@@ -159,7 +170,7 @@ export class Executor {
     return { kind: 'done', outputs, computeMs }
   }
 
-  #ended(reason: string): void {
+  #buryWorker(reason: string): void {
     this.alive = false
     this.#mail.close()
     if (this.#closing) return
@@ -168,16 +179,16 @@ export class Executor {
     for (const [session, loaded] of this.#loads) loaded({ session, problem: `the worker died: ${reason}` })
     for (const { resolve } of this.#runs.splice(0)) resolve({ kind: 'lost' })
     this.#slab.ring()
-    this.#options.clock.after(this.#restartMs, () => void this.#restart())
+    this.#cancelRestart = this.#options.clock.after(this.#restartMs, () => void this.#restart())
     this.#restartMs = Math.min(this.#restartMs * 2, slowestRestartMs)
   }
 
   async #restart(): Promise<void> {
-    if (this.#closing) return
     this.#start()
-    const worker = this.#worker
+    const slab = this.#slab
     for (const [session, file] of this.#files) await this.#load(session, file)
-    if (worker !== this.#worker || this.#closing) return
+    // It may have died while it loaded, and another taken its place.
+    if (slab !== this.#slab || this.#closing) return
     this.alive = true
     this.#options.onFree()
   }

@@ -47,10 +47,6 @@ export class Pool {
     return { session, graph: graphs[0] as Graph }
   }
 
-  unload(session: number): void {
-    for (const executor of this.executors) executor.unload(session)
-  }
-
   async close(): Promise<void> {
     await Promise.all(this.executors.map((executor) => executor.close()))
   }

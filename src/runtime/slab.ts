@@ -7,6 +7,7 @@
  * Slots grow to the largest batch they have held and stay there: virtual memory is reserved, pages come as they are used.
  */
 import { datatypes, type Datatype } from '../core/datatype.ts'
+import { maxRank } from '../core/tensor.ts'
 
 /** One tensor of a batch: which port of the session it belongs to, and where its elements are. */
 export interface Placed {
@@ -31,7 +32,6 @@ export interface SlabMemory {
   readonly slots: readonly SharedArrayBuffer[]
 }
 
-export const maxRank = 8
 /** Of one slot. Reserved, not used; a batch beyond it is refused. */
 export const maxSlotBytes = 2 ** 30
 

@@ -20,7 +20,6 @@ export interface WorkerData {
 
 export type Order =
   | { readonly kind: 'load'; readonly session: number; readonly file: string; readonly options: SessionOptions }
-  | { readonly kind: 'unload'; readonly session: number }
   | { readonly kind: 'leave' }
 
 /** The answer to a `load`: the graph, or why there is none. */
@@ -54,17 +53,11 @@ async function serve(): Promise<void> {
   }
 }
 
-async function obey(order: Exclude<Order, { kind: 'leave' }>): Promise<void> {
-  if (order.kind === 'unload') {
-    const session = sessions.get(order.session)
-    sessions.delete(order.session)
-    await session?.release()
-    return
-  }
-  const loaded = await load(order.file, order.options)
-  if (loaded instanceof Session) sessions.set(order.session, loaded)
+async function obey({ session, file, options }: Extract<Order, { kind: 'load' }>): Promise<void> {
+  const loaded = await load(file, options)
+  if (loaded instanceof Session) sessions.set(session, loaded)
   const reply = loaded instanceof Session ? { graph: loaded.graph } : { problem: loaded }
-  parentPort!.postMessage({ session: order.session, ...reply } satisfies Loaded)
+  parentPort!.postMessage({ session, ...reply } satisfies Loaded)
 }
 
 async function load(file: string, options: SessionOptions): Promise<Session | string> {
@@ -80,7 +73,9 @@ async function run(slot: number): Promise<void> {
   const startedAt = systemClock.now()
   let results: Mail
   try {
-    results = { outputs: await sessions.get(frame.session)!.run(frame, slab.slot(slot)) }
+    const session = sessions.get(frame.session)
+    if (!session) throw new Error('the file could not be loaded again after a worker died')
+    results = { outputs: await session.run(frame, slab.slot(slot)) }
   } catch (error) {
     results = { failed: messageOf(error) }
   }

@@ -74,6 +74,12 @@ export class Instruments {
     }
   }
 
+  /** Name and meaning of every metric of Penstock's own. */
+  get described(): { readonly name: string; readonly help: string }[] {
+    const own = this.#registry.getMetricsAsArray().filter(({ name }) => name.startsWith('penstock_'))
+    return own.map(({ name, help }) => ({ name, help }))
+  }
+
   metrics(): Promise<string> {
     return this.#registry.metrics()
   }
