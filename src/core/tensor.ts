@@ -36,7 +36,7 @@ export function elementCount(shape: readonly number[]): number {
 /** A typed view of little-endian `bytes`, copied only if the memory is not aligned for the datatype. */
 export function viewOf(datatype: NumericDatatype, bytes: Uint8Array): NumericArray {
   const { array, bytes: width } = numerics[datatype]
-  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice()
+  const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes)
   return new array(aligned.buffer, aligned.byteOffset, bytes.byteLength / width)
 }
 

@@ -66,8 +66,8 @@ export interface BodyLimits {
 
 /** A body that is being collected. */
 export class BodyReader {
-  /** Bytes taken from the budget; whoever holds the body gives them back. */
-  held = 0
+  /** Bytes taken from the budget. */
+  #held = 0
   readonly #framing: Framing
   readonly #limits: BodyLimits
   #whole: Buffer | undefined
@@ -95,9 +95,15 @@ export class BodyReader {
     request.on('end', () => onEnd(this.#finish()))
   }
 
+  /** Gives back what was taken from the budget. */
+  release(): void {
+    this.#limits.budget.giveBack(this.#held)
+    this.#held = 0
+  }
+
   #take(bytes: number): boolean {
     if (!this.#limits.budget.take(bytes)) return false
-    this.held += bytes
+    this.#held += bytes
     return true
   }
 

@@ -61,7 +61,7 @@ export class HttpCall implements Call {
     if (this.#awaitsContinue) this.#response.writeContinue()
     return new Promise((resolve) => {
       const end = (body: Uint8Array | Refusal) => {
-        this.#limits.budget.giveBack(reader.held)
+        reader.release()
         resolve(body)
       }
       this.onGone(() => end(refuse('abandoned', 'the client hung up')))
@@ -72,7 +72,7 @@ export class HttpCall implements Call {
   readonly decode = (body: Uint8Array, contract: Signature): InferRequest | Refusal => {
     const { jsonBytes = body.byteLength } = this.#framing
     if (jsonBytes > body.byteLength) return refuse('invalid', 'the body is shorter than its JSON part should be')
-    if (jsonBytes === 0 && this.#framing.jsonBytes === 0) return decodeRaw(body, contract)
+    if (this.#framing.jsonBytes === 0) return decodeRaw(body, contract)
     return decodeRequest(body, jsonBytes, contract)
   }
 }

@@ -13,36 +13,50 @@ export interface DrainOptions {
   readonly timeoutMs: number
 }
 
+interface Connection {
+  /** Requests whose answers are not written yet. */
+  inFlight: number
+  latest: IncomingMessage | undefined
+}
+
 export class Connections {
   draining = false
   readonly #server: Server
-  /** Requests in flight on each open connection. */
-  readonly #inFlight = new Map<Socket, number>()
+  readonly #open = new Map<Socket, Connection>()
   #closeIdle = false
   #whenEmpty: (() => void) | undefined
 
   constructor(server: Server) {
     this.#server = server
     server.on('connection', (socket) => this.#opened(socket))
-    const begun = (request: IncomingMessage, response: ServerResponse) => this.#begun(request.socket, response)
+    const begun = (request: IncomingMessage, response: ServerResponse) => this.#begun(request, response)
     server.on('request', begun)
     server.on('checkContinue', begun)
   }
 
+  /** Whether an answer written by hand would be taken for that to the request which broke the protocol, and no other. */
+  mayAnswerByHand(socket: Socket): boolean {
+    const { inFlight, latest } = this.#open.get(socket) ?? { inFlight: 0, latest: undefined }
+    return inFlight === (latest && !latest.complete ? 1 : 0)
+  }
+
   #opened(socket: Socket): void {
-    this.#inFlight.set(socket, 0)
+    this.#open.set(socket, { inFlight: 0, latest: undefined })
     socket.on('close', () => {
-      this.#inFlight.delete(socket)
-      if (this.#inFlight.size === 0) this.#whenEmpty?.()
+      this.#open.delete(socket)
+      if (this.#open.size === 0) this.#whenEmpty?.()
     })
   }
 
-  #begun(socket: Socket, response: ServerResponse): void {
-    this.#inFlight.set(socket, (this.#inFlight.get(socket) ?? 0) + 1)
+  #begun(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request
+    const connection = this.#open.get(socket)
+    if (!connection) return
+    connection.inFlight++
+    connection.latest = request
     response.on('close', () => {
-      const left = (this.#inFlight.get(socket) ?? 1) - 1
-      if (this.#inFlight.has(socket)) this.#inFlight.set(socket, left)
-      if (this.#closeIdle && left === 0) socket.end()
+      connection.inFlight--
+      if (this.#closeIdle && connection.inFlight === 0) socket.end()
     })
   }
 
@@ -54,11 +68,11 @@ export class Connections {
     // The plain TCP server's close: it stops listening and touches no connection.
     NetServer.prototype.close.call(this.#server)
     this.#closeIdle = true
-    for (const [socket, requests] of this.#inFlight) if (requests === 0) socket.end()
-    if (this.#inFlight.size === 0) return true
+    for (const [socket, { inFlight }] of this.#open) if (inFlight === 0) socket.end()
+    if (this.#open.size === 0) return true
     return new Promise((resolve) => {
       const cancel = clock.after(giveUpAt - clock.now(), () => {
-        for (const socket of this.#inFlight.keys()) socket.destroy()
+        for (const socket of this.#open.keys()) socket.destroy()
         resolve(false)
       })
       this.#whenEmpty = () => {

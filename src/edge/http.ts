@@ -2,7 +2,7 @@
  * The HTTP/1.1 edge on `node:http`: it turns a request's head into a Call, runs the pipeline, and writes the answer. It
  * knows the protocol and no policy.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Clock } from '../core/clock.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
@@ -51,7 +51,7 @@ export class HttpEdge {
     this.#connections = new Connections(this.#server)
     this.#server.on('request', (request, response) => this.#handle(request, response, false))
     this.#server.on('checkContinue', (request, response) => this.#handle(request, response, true))
-    this.#server.on('clientError', refuseBrokenHead)
+    this.#server.on('clientError', (error, socket) => this.#refuseHead(error, socket as Socket))
   }
 
   /** Starts to listen; settles with the port. Rejects with the system's error. */
@@ -68,11 +68,7 @@ export class HttpEdge {
     if (this.#connections.draining) response.shouldKeepAlive = false
     const operation = match(request.method!, request.url!)
     if (operation.kind === 'infer') {
-      this.#infer(request, response, operation, awaitsContinue).catch((error: unknown) => {
-        this.#wiring.onDefect(error)
-        if (!response.headersSent) writeRefusal(response, refuse('internal', 'a defect of the gateway'), '')
-        else response.destroy()
-      })
+      void this.#infer(request, response, operation, awaitsContinue)
       return
     }
     discardRest(request, response)
@@ -86,6 +82,21 @@ export class HttpEdge {
     else writeJson(response, said.status, said.body)
   }
 
+  /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
+  #refuseHead({ code }: NodeJS.ErrnoException, socket: Socket): void {
+    // What is written now would be taken for the answer to a request before this one.
+    if (!socket.writable || code === 'ECONNRESET' || !this.#connections.mayAnswerByHand(socket)) {
+      socket.destroy()
+      return
+    }
+    const refusal = brokenHead(code)
+    const body = refusalBody(refusal, '')
+    socket.end(
+      `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n` +
+        `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    )
+  }
+
   #requestId(): string {
     return `${processTag}-${(this.#requests++).toString(36)}`
   }
@@ -96,7 +107,7 @@ export class HttpEdge {
     { model, version }: InferOperation,
     awaitsContinue: boolean,
   ): Promise<void> {
-    const { serving } = this.#wiring
+    const { serving, onDefect } = this.#wiring
     const journal = serving.open()
     const call = new HttpCall(request, response, {
       requestId: this.#requestId(),
@@ -107,7 +118,10 @@ export class HttpEdge {
       awaitsContinue,
       onClosed: () => journal.close(),
     })
-    const answer = await infer(call, serving.steps, journal)
+    const answer = await infer(call, serving.steps, journal).catch((error: unknown) => {
+      onDefect(error)
+      return refuse('internal', 'a defect of the gateway; its log says more')
+    })
     this.#answer(call, response, { answer, journal })
     if (isRefusal(answer)) discardRest(request, response)
   }
@@ -127,20 +141,6 @@ export class HttpEdge {
 
 /** Tells this process's requests from another's in a log that holds both. */
 const processTag = Math.floor(performance.timeOrigin).toString(36)
-
-/** The head did not parse, or did not come in time; there is no request to answer, only a socket. */
-function refuseBrokenHead(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy()
-    return
-  }
-  const refusal = brokenHead(error.code)
-  const body = refusalBody(refusal, '')
-  socket.end(
-    `HTTP/1.1 ${refusal.status} ${refusal.code}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  )
-}
 
 function brokenHead(code: string | undefined): Refusal {
   if (code === 'HPE_HEADER_OVERFLOW') return refuse('header_too_large', 'the request head is over the limit')

@@ -1,12 +1,14 @@
 /**
  * The raw form: `Inference-Header-Content-Length: 0` and a body that is nothing but one tensor's bytes. The model has one
- * input; the request is one row; at most one other dimension may vary, and the size of the body tells it.
+ * input; the request is one row; at most one other dimension may vary, and the size of the body tells it. A string is the
+ * body itself.
  */
+import { isUtf8 } from 'node:buffer'
 import type { InferRequest } from '../../core/call.ts'
 import { numerics } from '../../core/datatype.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import { hasRowAxis, varies, type Signature, type TensorSpec } from '../../core/signature.ts'
-import { elementCount } from '../../core/tensor.ts'
+import { elementCount, joinStrings, type Strings } from '../../core/tensor.ts'
 import { readBinary } from './binary.ts'
 import { fitRequest } from './request.ts'
 
@@ -17,7 +19,7 @@ export function decodeRaw(body: Uint8Array, contract: Signature): InferRequest |
   }
   const shape = inferShape(spec, body.byteLength, hasRowAxis(contract))
   if (typeof shape === 'string') return refuse('invalid', `input "${spec.name}": ${shape}`)
-  const data = readBinary(spec.datatype, body, shape)
+  const data = spec.datatype === 'BYTES' ? oneString(body) : readBinary(spec.datatype, body, shape)
   if (typeof data === 'string') return refuse('invalid', `input "${spec.name}": ${data}`)
   const wanted = contract.outputs.map(({ name }) => ({ name, binary: true }))
   return fitRequest(contract, [{ name: spec.name, datatype: spec.datatype, shape, data }], wanted)
@@ -32,4 +34,9 @@ function inferShape({ datatype, shape }: TensorSpec, bytes: number, rowAxis: boo
   const size = elements / fixed
   if (free === 1 && (!Number.isInteger(size) || size < 1)) return `${bytes} bytes do not fill its shape`
   return open.map((dim) => (typeof dim === 'number' ? dim : size))
+}
+
+/** The body is the element itself, without a length before it. */
+function oneString(body: Uint8Array): Strings | string {
+  return isUtf8(body) ? joinStrings([body]) : 'the body is not UTF-8, which is all that a model can take'
 }
