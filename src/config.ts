@@ -8,12 +8,11 @@ import * as z from 'zod'
 import { authOptions } from './auth/options.ts'
 import { batchingOptions } from './batching/options.ts'
 import { isLoopback } from './core/address.ts'
-import { readDocument, type Mistake } from './core/document.ts'
+import { readDocument, type Locate, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions } from './edge/options.ts'
-import { manifestSchema } from './models/manifest.ts'
-import { storeOptions } from './models/options.ts'
+import { manifestSchema, storeOptions } from './models/options.ts'
 import { runtimeOptions } from './runtime/options.ts'
-import { logOptions } from './telemetry/log.ts'
+import { logOptions } from './telemetry/options.ts'
 
 const modelOptions = z.strictObject({
   version: z.string().optional().describe('Serves requests that name no version. Without it the newest does.'),
@@ -44,8 +43,14 @@ const configSchema = z
 
 export type Config = Readonly<z.output<typeof configSchema>>
 
+/** A configuration, and where in its file each key is. */
+export interface ConfigFile {
+  readonly config: Config
+  readonly locate: Locate
+}
+
 /** Reads a configuration file. Paths in it are taken from its own folder. */
-export async function loadConfig(path: string): Promise<{ config: Config } | { mistakes: Mistake[] }> {
+export async function loadConfig(path: string): Promise<ConfigFile | { mistakes: Mistake[] }> {
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => error)
   if (typeof text !== 'string') {
     const why = text.code === 'ENOENT' ? 'no such file' : `cannot be read (${text.code})`
@@ -53,8 +58,9 @@ export async function loadConfig(path: string): Promise<{ config: Config } | { m
   }
   const read = readDocument(path, text, configSchema)
   if ('mistakes' in read) return read
-  const { value } = read
-  return { config: freeze({ ...value, store: { ...value.store, path: resolve(dirname(path), value.store.path) } }) }
+  const { value, locate } = read
+  const store = { ...value.store, path: resolve(dirname(path), value.store.path) }
+  return { config: freeze({ ...value, store }), locate }
 }
 
 function freeze<T>(value: T): T {
@@ -72,7 +78,10 @@ export function redact(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redact)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
-    Object.entries(value).map(([key, each]) => [key, secretName.test(key) ? '[redacted]' : redact(each)]),
+    Object.entries(value).map(([key, each]) => {
+      const isGroup = typeof each === 'object' && each !== null && !Array.isArray(each)
+      return [key, secretName.test(key) && !isGroup ? '[redacted]' : redact(each)]
+    }),
   )
 }
 

@@ -7,7 +7,7 @@ import { Arbiter } from './batching/arbiter.ts'
 import { Lane } from './batching/lane.ts'
 import type { BatchingOptions } from './batching/options.ts'
 import { policies } from './batching/policies.ts'
-import { redact, type Config } from './config.ts'
+import { redact, type Config, type ConfigFile } from './config.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
 import { refuse, type Refusal } from './core/refusal.ts'
@@ -41,7 +41,7 @@ export interface ServedModel {
 
 /** Loads everything; returns the gateway, or every reason why there is none. */
 export async function createGateway(
-  config: Config,
+  { config, locate }: ConfigFile,
   clock: Clock = systemClock,
 ): Promise<{ gateway: Gateway } | { mistakes: Mistake[] }> {
   const log = createLog(config.log)
@@ -53,7 +53,7 @@ export async function createGateway(
     load: (file) => pool.load(file),
     run: (program, works) => pool.executors[0]!.run(program, works),
   })
-  fleet.mistakes.push(...unknownModels(config, fleet.models))
+  fleet.mistakes.push(...unknownModels({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {
     await pool.close()
     return { mistakes: fleet.mistakes }
@@ -78,14 +78,17 @@ function wire(config: Config, clock: Clock, log: Logger): Wiring {
   return { clock, log, pool, arbiter }
 }
 
-function unknownModels({ models, store }: Config, served: ReadonlyMap<string, Model>): Mistake[] {
-  return Object.entries(models).flatMap(([name, { version }]) => {
+/** Settings for what is not there are a mistake: a typing error would otherwise pass for the default. */
+function unknownModels({ config, locate }: ConfigFile, served: ReadonlyMap<string, Model>): Mistake[] {
+  return Object.entries(config.models).flatMap(([name, { version }]) => {
     const versions = served.get(name)?.versions
-    if (!versions)
-      return [{ file: store.path, message: `\`models.${name}\` has settings, but the store has no such model` }]
+    if (!versions) {
+      const message = `models.${name}: no such model in the store, which has ${[...served.keys()].join(', ')}`
+      return [{ ...locate(['models', name]), message }]
+    }
     if (version === undefined || versions.has(version)) return []
-    const there = [...versions.keys()].join(', ')
-    return [{ file: store.path, message: `\`models.${name}.version\` is ${version}, but the store has ${there}` }]
+    const message = `models.${name}.version: there is no version ${version}; the store has ${[...versions.keys()].join(', ')}`
+    return [{ ...locate(['models', name, 'version']), message }]
   })
 }
 

@@ -3,7 +3,7 @@
  * the turn received is queued, so that requests which arrive together run together.
  */
 import type { Clock } from '../core/clock.ts'
-import type { Executor, Lane, Offer } from './lane.ts'
+import type { Batch, Executor, Lane } from './lane.ts'
 
 export class Arbiter {
   readonly #clock: Clock
@@ -11,6 +11,7 @@ export class Arbiter {
   /** Lanes with something to run. */
   readonly #lanes = new Set<Lane>()
   #decisionDue = false
+  #askAgainAt = Infinity
   #cancelTimer: (() => void) | undefined
 
   constructor(executors: readonly Executor[], clock: Clock) {
@@ -31,37 +32,28 @@ export class Arbiter {
 
   #decide(): void {
     this.#cancelTimer?.()
-    let until = Infinity
-    for (const executor of this.#executors) {
-      while (executor.free) {
-        const [lane, offer] = this.#best(executor)
-        if (!lane || offer.kind === 'wait') {
-          if (offer.kind === 'wait') until = Math.min(until, offer.until)
-          break
-        }
-        void lane.dispatch(offer.take(), executor)
-        if (lane.empty) this.#lanes.delete(lane)
-      }
-    }
-    const wait = until - this.#clock.now()
-    this.#cancelTimer = until === Infinity ? undefined : this.#clock.after(Math.max(0, wait), () => this.poke())
+    this.#askAgainAt = Infinity
+    // Every idle executor gets a batch before any gets one to stage behind what it runs.
+    for (const executor of this.#executors) if (executor.idle) this.#feed(executor)
+    for (const executor of this.#executors) while (this.#feed(executor));
+    if (this.#askAgainAt === Infinity) return
+    this.#cancelTimer = this.#clock.after(Math.max(0, this.#askAgainAt - this.#clock.now()), () => this.poke())
   }
 
-  /** The lane with the worthiest offer; if none would run, the soonest time to ask again. */
-  #best(executor: Executor): [lane: Lane | undefined, offer: Offer] {
+  /** Gives an executor the worthiest batch there is; says whether there was one. */
+  #feed(executor: Executor): boolean {
+    if (!executor.free) return false
     const now = this.#clock.now()
     const freeAt = executor.idle ? now : Infinity
-    let lane: Lane | undefined
-    let best: Offer = { kind: 'wait', until: Infinity }
-    for (const each of this.#lanes) {
-      const offer = each.offer(now, freeAt)
-      if (offer.kind === 'wait') {
-        if (best.kind === 'wait' && offer.until < best.until) best = offer
-      } else if (best.kind === 'wait' || offer.worth > best.worth) {
-        best = offer
-        lane = each
-      }
+    let best: { lane: Lane; offer: Batch } | undefined
+    for (const lane of this.#lanes) {
+      const offer = lane.offer(now, freeAt)
+      if (offer.kind === 'wait') this.#askAgainAt = Math.min(this.#askAgainAt, offer.until)
+      else if (!best || offer.worth > best.offer.worth) best = { lane, offer }
     }
-    return [lane, best]
+    if (!best) return false
+    void best.lane.dispatch(best.offer.take(), executor)
+    if (best.lane.empty) this.#lanes.delete(best.lane)
+    return true
   }
 }

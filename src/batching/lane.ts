@@ -27,10 +27,14 @@ export interface Claim {
   onGone(callback: () => void): void
 }
 
-/** A batch that could run now, and what it is worth beside those of other lanes; or when to ask again. */
-export type Offer =
-  | { readonly kind: 'run'; readonly worth: number; readonly take: () => readonly Job[] }
-  | { readonly kind: 'wait'; readonly until: number }
+/** A batch that could run now, and what it is worth beside those of other lanes. */
+export interface Batch {
+  readonly kind: 'run'
+  readonly worth: number
+  readonly take: () => readonly Job[]
+}
+
+type Offer = Batch | { readonly kind: 'wait'; readonly until: number }
 
 export interface LaneOptions {
   readonly program: Program
@@ -75,6 +79,7 @@ export class Lane {
   /** Waits for a run that holds this work, and returns its share of the outputs. */
   run(work: Work, claim: Claim): Promise<Done | Refusal> {
     if (claim.gone) return Promise.resolve(hungUp())
+    if (claim.deadline <= this.#options.clock.now()) return Promise.resolve(tooLate())
     const refused = this.reserve()
     if (refused) return Promise.resolve(refused)
     return new Promise((resolve) => {

@@ -3,8 +3,8 @@ import { createGateway, showSpec } from '../gateway.ts'
 import { configOrExit, fail } from './report.ts'
 
 export async function check(path: string): Promise<void> {
-  const config = await configOrExit(path)
-  const created = await createGateway(config)
+  const file = await configOrExit(path)
+  const created = await createGateway(file)
   if ('mistakes' in created) return fail(created.mistakes)
   const { gateway } = created
   for (const { name, version, contract, versions } of gateway.models.values()) {
@@ -18,5 +18,6 @@ export async function check(path: string): Promise<void> {
     }
   }
   await gateway.close()
-  process.stdout.write(`\nOK: ${path} would listen on ${config.edge.host}:${config.edge.port}\n`)
+  const { edge } = file.config
+  process.stdout.write(`\nOK: ${path} would listen on ${edge.host}:${edge.port}\n`)
 }

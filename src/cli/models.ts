@@ -3,7 +3,7 @@ import { scanStore, type Bundle } from '../models/store.ts'
 import { configOrExit, fail, fromHere } from './report.ts'
 
 export async function models(path: string): Promise<void> {
-  const config = await configOrExit(path)
+  const { config } = await configOrExit(path)
   const { bundles, mistakes } = await scanStore(config.store.path)
   if (mistakes.length > 0) return fail(mistakes)
   for (const bundle of bundles) process.stdout.write(show(bundle))

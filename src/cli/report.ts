@@ -1,6 +1,6 @@
 /** How commands report what went wrong: one clear line each, no stack trace, and an exit code that is not 0. */
 import { relative } from 'node:path'
-import { loadConfig, type Config } from '../config.ts'
+import { loadConfig, type ConfigFile } from '../config.ts'
 import { showMistake, type Mistake } from '../core/document.ts'
 
 export function failWith(message: string): never {
@@ -14,9 +14,9 @@ export function fail(mistakes: readonly Mistake[]): never {
   process.exit(1)
 }
 
-export async function configOrExit(path: string): Promise<Config> {
+export async function configOrExit(path: string): Promise<ConfigFile> {
   const loaded = await loadConfig(path)
-  return 'config' in loaded ? loaded.config : fail(loaded.mistakes)
+  return 'config' in loaded ? loaded : fail(loaded.mistakes)
 }
 
 /** A path as one would type it here. */

@@ -1,6 +1,6 @@
 /** `penstock serve`: runs the gateway until it is told to stop. */
 import { relative } from 'node:path'
-import type { Config } from '../config.ts'
+import type { Config, ConfigFile } from '../config.ts'
 import { systemClock } from '../core/clock.ts'
 import type { Mistake } from '../core/document.ts'
 import { AdminEdge } from '../edge/admin.ts'
@@ -9,8 +9,8 @@ import { createGateway, type Gateway, type ServedModel } from '../gateway.ts'
 import { configOrExit, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
-  const config = await configOrExit(path)
-  const started = await start(config)
+  const file = await configOrExit(path)
+  const started = await start(file)
   if ('mistakes' in started) return fail(started.mistakes)
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
@@ -18,7 +18,7 @@ export async function serve(path: string): Promise<void> {
   const signal = await asked()
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   if (!(await running.stop()))
-    failWith(`connections were still open after ${config.edge.drain.timeoutMs} ms and were cut`)
+    failWith(`connections were still open after ${file.config.edge.drain.timeoutMs} ms and were cut`)
 }
 
 /** A gateway with its edges open. */
@@ -32,9 +32,10 @@ export interface Running {
 }
 
 export async function start(
-  config: Config,
+  file: ConfigFile,
 ): Promise<{ running: Running } | { mistakes: readonly Mistake[] } | { problem: string }> {
-  const created = await createGateway(config)
+  const { config } = file
+  const created = await createGateway(file)
   if ('mistakes' in created) return created
   const { gateway } = created
   const onDefect = (error: unknown) => gateway.log.error({ err: error }, 'a defect: please report it')

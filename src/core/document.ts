@@ -18,27 +18,47 @@ export function showMistake({ file, line, message }: Mistake): string {
 
 type Path = readonly PropertyKey[]
 
+/** Where in the file the value at a path is, or the nearest thing around it that is there. */
+export type Locate = (path: Path) => Pick<Mistake, 'file' | 'line'>
+
 /** Parses `text`; returns the value with the schema's defaults filled in, or every mistake in it. */
 export function readDocument<S extends z.ZodType>(
   file: string,
   text: string,
   schema: S,
-): { value: z.output<S> } | { mistakes: Mistake[] } {
+): { value: z.output<S>; locate: Locate } | { mistakes: Mistake[] } {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const lineAt = (offset: number | undefined) => (offset === undefined ? undefined : lines.linePos(offset).line)
-  const broken = document.errors.map(({ message, pos }) => ({
-    file,
-    line: lineAt(pos[0]),
-    message: `not YAML: ${message}`,
-  }))
-  if (broken.length > 0) return { mistakes: broken }
-  const parsed = schema.safeParse(document.toJS() ?? {}, { reportInput: true })
-  if (parsed.success) return { value: parsed.data }
+  const at = (offset: number | undefined) => {
+    return { file, line: offset === undefined ? undefined : lines.linePos(offset).line }
+  }
+  const raw = valueOf(document)
+  if ('problems' in raw) {
+    return { mistakes: raw.problems.map(({ message, offset }) => ({ ...at(offset), message: `not YAML: ${message}` })) }
+  }
+  const locate: Locate = (path) => at(offsetOf(document, path))
+  const parsed = schema.safeParse(raw.value ?? {}, { reportInput: true })
+  if (parsed.success) return { value: parsed.data, locate }
   const mistakes = parsed.error.issues.flatMap(innermost).map((issue) => {
-    return { file, line: lineAt(offsetOf(document, issue)), message: describe(issue) }
+    return { ...locate(placeOf(issue)), message: describe(issue) }
   })
   return { mistakes }
+}
+
+interface Problem {
+  readonly message: string
+  readonly offset: number | undefined
+}
+
+function valueOf(document: Document): { value: unknown } | { problems: Problem[] } {
+  const problems = document.errors.map(({ message, pos }) => ({ message, offset: pos[0] }))
+  if (problems.length > 0) return { problems }
+  try {
+    return { value: document.toJS() }
+  } catch (error) {
+    // An alias without an anchor, or aliases that multiply without end.
+    return { problems: [{ message: error instanceof Error ? error.message : String(error), offset: undefined }] }
+  }
 }
 
 /** A union's own complaint says nothing; those of the alternative that came closest say what to mend. */
@@ -63,13 +83,22 @@ function valuesOf(issue: z.core.$ZodIssue): string {
 }
 
 function describe(issue: z.core.$ZodIssue): string {
-  const at = showPath(issue.path)
+  const prefix = issue.path.length > 0 ? `${showPath(issue.path)}: ` : ''
   if (issue.code === 'unrecognized_keys') {
-    return `${at ? `${at}: ` : ''}unknown key${issue.keys.length > 1 ? 's' : ''} ${issue.keys.map((key) => `"${key}"`).join(', ')}`
+    return `${prefix}unknown key${issue.keys.length > 1 ? 's' : ''} ${issue.keys.map((key) => `"${key}"`).join(', ')}`
   }
-  const missing = issue.code === 'invalid_type' && issue.input === undefined
-  const message = issue.message.replace(/^Invalid (input|option): /, '').replace(/, received .*$/, '')
-  return `${at}: ${missing ? `is missing: ${message}` : `${lowerFirst(message)}, found ${showFound(issue.input)}`}`
+  const found = foundBy(issue)
+  const expected = lowerFirst(
+    issue.message.replace(/^Invalid (input|option|discriminator value)[:.] /, '').replace(/, received .*$/, ''),
+  )
+  return `${prefix}${found === undefined ? `is missing: ${expected}` : `${expected}, found ${showFound(found)}`}`
+}
+
+/** The value that was wrong. For a list of kinds that is the name of the kind, not all that goes with it. */
+function foundBy(issue: z.core.$ZodIssue): unknown {
+  const key = 'discriminator' in issue ? issue.discriminator : undefined
+  if (typeof key !== 'string' || typeof issue.input !== 'object' || issue.input === null) return issue.input
+  return (issue.input as Record<string, unknown>)[key]
 }
 
 function showPath(path: Path): string {
@@ -87,10 +116,12 @@ function lowerFirst(text: string): string {
   return text.slice(0, 1).toLowerCase() + text.slice(1)
 }
 
-/** Where in the text an issue is: the key itself if one is unknown, else the nearest node that exists. */
-function offsetOf(document: Document, issue: z.core.$ZodIssue): number | undefined {
-  const unknown = issue.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : []
-  const path: Path = [...issue.path, ...unknown]
+/** An unknown key is itself the place; other mistakes are at the value. */
+function placeOf(issue: z.core.$ZodIssue): Path {
+  return issue.code === 'unrecognized_keys' ? [...issue.path, ...issue.keys.slice(0, 1)] : issue.path
+}
+
+function offsetOf(document: Document, path: Path): number | undefined {
   for (let length = path.length; length > 0; length--) {
     const parent = length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true)
     if (isMap(parent)) {
@@ -100,5 +131,5 @@ function offsetOf(document: Document, issue: z.core.$ZodIssue): number | undefin
     const node = document.getIn(path.slice(0, length), true)
     if (typeof node === 'object' && node !== null && 'range' in node) return (node.range as [number] | undefined)?.[0]
   }
-  return undefined
+  return path.length === 0 ? document.contents?.range?.[0] : undefined
 }

@@ -17,6 +17,8 @@ interface Connection {
   /** Requests whose answers are not written yet. */
   inFlight: number
   latest: IncomingMessage | undefined
+  /** Whether it ends once nothing is in flight. */
+  ending: boolean
 }
 
 export class Connections {
@@ -40,8 +42,18 @@ export class Connections {
     return inFlight === (latest && !latest.complete ? 1 : 0)
   }
 
+  /** Lets the requests that came whole be answered, and reads no more. */
+  endWhenAnswered(socket: Socket): void {
+    const connection = this.#open.get(socket)
+    if (!connection || connection.inFlight === 0) socket.destroy()
+    else {
+      socket.pause()
+      connection.ending = true
+    }
+  }
+
   #opened(socket: Socket): void {
-    this.#open.set(socket, { inFlight: 0, latest: undefined })
+    this.#open.set(socket, { inFlight: 0, latest: undefined, ending: false })
     socket.on('close', () => {
       this.#open.delete(socket)
       if (this.#open.size === 0) this.#whenEmpty?.()
@@ -56,7 +68,7 @@ export class Connections {
     connection.latest = request
     response.on('close', () => {
       connection.inFlight--
-      if (this.#closeIdle && connection.inFlight === 0) socket.end()
+      if ((this.#closeIdle || connection.ending) && connection.inFlight === 0) socket.destroySoon()
     })
   }
 
@@ -68,7 +80,7 @@ export class Connections {
     // The plain TCP server's close: it stops listening and touches no connection.
     NetServer.prototype.close.call(this.#server)
     this.#closeIdle = true
-    for (const [socket, { inFlight }] of this.#open) if (inFlight === 0) socket.end()
+    for (const [socket, { inFlight }] of this.#open) if (inFlight === 0) socket.destroySoon()
     if (this.#open.size === 0) return true
     return new Promise((resolve) => {
       const cancel = clock.after(giveUpAt - clock.now(), () => {

@@ -42,7 +42,7 @@ export class HttpEdge {
     this.#limits = { maxBytes: options.maxBodyBytes, budget: new BodyBudget(options.maxBufferedBytes) }
     this.#server = createServer({
       maxHeaderSize: options.maxHeaderBytes,
-      headersTimeout: options.headTimeoutMs,
+      headersTimeout: Math.min(options.headTimeoutMs, options.bodyTimeoutMs),
       requestTimeout: options.bodyTimeoutMs,
       keepAliveTimeout: options.idleTimeoutMs,
       connectionsCheckingInterval: 1_000,
@@ -84,9 +84,13 @@ export class HttpEdge {
 
   /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
   #refuseHead({ code }: NodeJS.ErrnoException, socket: Socket): void {
-    // What is written now would be taken for the answer to a request before this one.
-    if (!socket.writable || code === 'ECONNRESET' || !this.#connections.mayAnswerByHand(socket)) {
+    if (!socket.writable || code === 'ECONNRESET') {
       socket.destroy()
+      return
+    }
+    // What is written now would be taken for the answer to a request before this one.
+    if (!this.#connections.mayAnswerByHand(socket)) {
+      this.#connections.endWhenAnswered(socket)
       return
     }
     const refusal = brokenHead(code)

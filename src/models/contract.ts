@@ -35,9 +35,12 @@ function mapPorts(role: 'input' | 'output', graph: readonly GraphPort[], mapping
       return `the manifest maps ${role} "${name}" to "${own}", but the graph's ${role}s are ${names}`
     }
   }
+  if (contractName.size < Object.keys(mapping).length)
+    return `the manifest maps two ${role}s to the same one of the graph`
   const ports: Port[] = []
   for (const port of graph) {
     const name = contractName.get(port.name) ?? port.name
+    if (ports.some(({ spec }) => spec.name === name)) return `the manifest gives two ${role}s the name "${name}"`
     const datatype = mapping[name]?.datatype ?? port.datatype
     const [from, to] = role === 'input' ? [datatype, port.datatype] : [port.datatype, datatype]
     if (!widens(from, to)) return `${role} "${name}": ${from} cannot become ${to} without loss`

@@ -1,5 +1,50 @@
 import * as z from 'zod'
+import { datatypes } from '../core/datatype.ts'
 
 export const storeOptions = z.strictObject({
   path: z.string().default('models').describe('Folder with the models, relative to the configuration file.'),
+})
+
+const mapping = z.strictObject({
+  graph: z.string().optional().describe('Its name in the graph, if that is another.'),
+  datatype: z.enum(datatypes).optional().describe('What clients send or get, if the graph has another datatype.'),
+})
+
+export const manifestSchema = z.strictObject({
+  summary: z.string().describe('One sentence that says what it is.'),
+  owner: z.string().describe('Who answers for it.'),
+  licence: z.string().describe('Of the trained weights.'),
+  data: z
+    .strictObject({
+      name: z.string().describe('What the data set is called.'),
+      source: z.string().describe('Where to get it, with its version.'),
+      licence: z.string().describe('Of the data set.'),
+      split: z.string().describe('Which rows were trained on and which held out.'),
+    })
+    .optional()
+    .describe('What it was trained on and measured with.'),
+  training: z
+    .strictObject({
+      script: z.string().describe('Makes the version again.'),
+      framework: z.string().describe('With its version.'),
+      seed: z.int().describe('Of everything random in it.'),
+      method: z.string().describe('What was trained, and how.'),
+    })
+    .optional()
+    .describe('How it was made.'),
+  metrics: z.record(z.string(), z.number()).default({}).describe('Measured on the held-out rows.'),
+  domain: z
+    .record(
+      z.string(),
+      z.strictObject({ min: z.number().optional(), max: z.number().optional(), note: z.string().optional() }),
+    )
+    .default({})
+    .describe('What inputs it was made for.'),
+  labels: z.array(z.string()).optional().describe('What the class indices mean.'),
+  batching: z
+    .strictObject({ rows: z.enum(['independent', 'dependent', 'probe']) })
+    .default({ rows: 'probe' })
+    .describe('Whether rows of different requests may share a run. `probe` lets the gateway find out at load.'),
+  inputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
+  outputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
 })

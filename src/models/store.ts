@@ -132,7 +132,7 @@ const naturally = new Intl.Collator('en', { numeric: true })
 
 /** Version 10 comes after version 9. */
 export function compareVersions(a: string, b: string): number {
-  return naturally.compare(a, b)
+  return naturally.compare(a, b) || (a < b ? -1 : Number(a > b))
 }
 
 function byNameThenVersion(a: Bundle, b: Bundle): number {

@@ -31,13 +31,20 @@ function readStrings(bytes: Uint8Array, count: number): TensorData | string {
     const length = at + 4 <= bytes.byteLength ? view.getUint32(at, true) : Infinity
     if (at + 4 + length > bytes.byteLength) return `BYTES element ${elements.length} is cut short`
     const element = bytes.subarray(at + 4, at + 4 + length)
-    if (!isUtf8(element)) return `BYTES element ${elements.length} is not UTF-8, which is all that a model can take`
+    const problem = stringProblem(element)
+    if (problem) return `BYTES element ${elements.length} ${problem}`
     elements.push(element)
     if (elements.length > count) break
     at += 4 + length
   }
   if (elements.length === count) return joinStrings(elements)
   return `its binary data holds ${elements.length > count ? 'more' : elements.length} BYTES elements but its shape needs ${count}`
+}
+
+/** What keeps bytes from being a string that a model can take. */
+export function stringProblem(bytes: Uint8Array): string | undefined {
+  if (!isUtf8(bytes)) return 'is not UTF-8, which is all that a model can take'
+  return bytes.includes(0) ? 'holds a NUL character, where ONNX Runtime would cut it' : undefined
 }
 
 /** The bytes of a tensor on the wire. */

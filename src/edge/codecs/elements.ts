@@ -104,6 +104,7 @@ function readStrings(elements: List): TensorData | string {
   const encoded: Uint8Array[] = []
   for (const [i, element] of elements.entries()) {
     if (typeof element !== 'string') return `element ${i} is not a string`
+    if (element.includes('\0')) return `element ${i} holds a NUL character, where ONNX Runtime would cut it`
     if (!element.isWellFormed()) return `element ${i} holds half of a surrogate pair`
     encoded.push(utf8.encode(element))
   }

@@ -3,13 +3,12 @@
  * input; the request is one row; at most one other dimension may vary, and the size of the body tells it. A string is the
  * body itself.
  */
-import { isUtf8 } from 'node:buffer'
 import type { InferRequest } from '../../core/call.ts'
 import { numerics } from '../../core/datatype.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import { hasRowAxis, varies, type Signature, type TensorSpec } from '../../core/signature.ts'
 import { elementCount, joinStrings, type Strings } from '../../core/tensor.ts'
-import { readBinary } from './binary.ts'
+import { readBinary, stringProblem } from './binary.ts'
 import { fitRequest } from './request.ts'
 
 export function decodeRaw(body: Uint8Array, contract: Signature): InferRequest | Refusal {
@@ -38,5 +37,6 @@ function inferShape({ datatype, shape }: TensorSpec, bytes: number, rowAxis: boo
 
 /** The body is the element itself, without a length before it. */
 function oneString(body: Uint8Array): Strings | string {
-  return isUtf8(body) ? joinStrings([body]) : 'the body is not UTF-8, which is all that a model can take'
+  const problem = stringProblem(body)
+  return problem ? `the body ${problem}` : joinStrings([body])
 }

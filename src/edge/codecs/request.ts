@@ -91,10 +91,18 @@ function parseJson(bytes: Uint8Array, bigIntegers: boolean): Json | string {
     // The reviver is slow and needed only where a double would round a whole number.
     value = bigIntegers && longInteger.test(text) ? JSON.parse(text, reviveExactly) : JSON.parse(text)
   } catch (error) {
-    const where = /at position (\d+)/.exec((error as Error).message)
-    return `the body is not JSON${where ? `: look at byte ${where[1]}` : ': it ends too early or is empty'}`
+    return `the body is not JSON: ${explain((error as Error).message)}`
   }
   return isObject(value) ? value : 'the body must be a JSON object with "inputs"'
+}
+
+/** The parser's message without the piece of the body that it quotes. */
+function explain(message: string): string {
+  if (/Unexpected token '[NI]'/.test(message))
+    return 'NaN and Infinity have no form in it; send such tensors as binary data'
+  const where = /at position (\d+)/.exec(message)
+  if (where) return `look at character ${where[1]}`
+  return message.startsWith('Unexpected end') ? 'it ends too early' : 'look for a missing quote, comma or bracket'
 }
 
 function reviveExactly(_key: string, value: unknown, context?: { source?: string }): unknown {

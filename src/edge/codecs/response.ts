@@ -46,7 +46,13 @@ function jsonData({ datatype, data }: Tensor): string | undefined {
     return `"data":[${elements.join()}]`
   }
   if (datatype === 'BOOL') return `"data":[${Array.from(data as Uint8Array, (bit) => bit === 1).join()}]`
-  const text = data.join()
+  const float = data instanceof Float32Array || data instanceof Float64Array
+  const text = float && data.includes(0) ? joinWithSigns(data) : data.join()
   // NaN, Infinity: no finite number is written with a capital letter.
   return /[NI]/.test(text) ? undefined : `"data":[${text}]`
+}
+
+/** `join` writes minus zero as 0, which is another number. */
+function joinWithSigns(data: Float32Array | Float64Array): string {
+  return Array.from(data, (element) => (Object.is(element, -0) ? '-0' : element)).join()
 }
