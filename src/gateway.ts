@@ -158,6 +158,7 @@ export class Gateway {
 
   /** Ends the workers once they are done with what they run. Close the edges first. */
   async close(): Promise<void> {
+    this.#wiring.arbiter.close()
     await this.#wiring.pool.close()
   }
 

@@ -30,6 +30,11 @@ export class Arbiter {
     })
   }
 
+  /** Forgets when to ask again, so that nothing keeps the process alive. */
+  close(): void {
+    this.#cancelTimer?.()
+  }
+
   #decide(): void {
     this.#cancelTimer?.()
     this.#askAgainAt = Infinity

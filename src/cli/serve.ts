@@ -104,7 +104,12 @@ function tryIt(at: string, models: readonly ServedModel[]): string {
     const [sample] = versions.get(version)!.samples
     if (sample === undefined) continue
     const file = relative(process.cwd(), sample)
-    return `curl -s ${at}/v2/models/${name}/infer -H 'content-type: application/json' -d @${file}`
+    return `curl -s ${at}/v2/models/${name}/infer -H 'content-type: application/json' -d ${quoted(`@${file}`)}`
   }
   return `curl -s ${at}/v2/models`
+}
+
+/** For a shell: as it is if nothing in it has a meaning there. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }

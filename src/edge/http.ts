@@ -65,13 +65,13 @@ export class HttpEdge {
   }
 
   #handle(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
-    if (this.#connections.draining) response.shouldKeepAlive = false
     const operation = match(request.method!, request.url!)
     if (operation.kind === 'infer') {
       void this.#infer(request, response, operation, awaitsContinue)
       return
     }
     discardRest(request, response)
+    this.#announceDrain(response)
     if (operation.kind === 'astray') {
       if (operation.allow) response.setHeader('allow', operation.allow)
       writeRefusal(response, operation.refusal, this.#requestId())
@@ -99,6 +99,11 @@ export class HttpEdge {
       `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n` +
         `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
     )
+  }
+
+  /** Asked when an answer is written and not when its request comes: the drain may begin between the two. */
+  #announceDrain(response: ServerResponse): void {
+    if (this.#connections.draining) response.shouldKeepAlive = false
   }
 
   #requestId(): string {
@@ -138,6 +143,7 @@ export class HttpEdge {
     const payload = isRefusal(answer) ? answer : encodeAnswer(answer)
     journal.settle(isRefusal(payload) ? payload.code : 'ok')
     if (gone) return
+    this.#announceDrain(response)
     if (isRefusal(payload)) writeRefusal(response, payload, requestId)
     else writeBody(response, payload, requestId)
   }

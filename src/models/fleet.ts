@@ -77,7 +77,10 @@ async function independenceOf(
 
 /** ONNX Runtime's own words, with what to do about the common cases. */
 function explainLoad(problem: string): string {
-  const said = problem.replace(/^.*?failed:\s*/s, '').trim()
+  const said = problem
+    .replace(/^.*?failed:\s*/s, '')
+    .replace(/^\/onnxruntime_src\/.*?\) /s, '')
+    .trim()
   if (/Unsupported data type: 16\b/.test(problem)) {
     return 'an input or output is BF16, which ONNX Runtime for Node cannot pass: export it as FP16 or FP32'
   }

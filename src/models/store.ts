@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join, relative } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Mistake } from '../core/document.ts'
 import { noManifest, readManifest, type Manifest } from './manifest.ts'
 
@@ -28,57 +28,67 @@ interface Place {
   /** Undefined where the graph lies alone in the store. */
   readonly folder: string | undefined
   readonly graphs: readonly string[]
+  /** Folders in it that are versions of their own. */
+  readonly others: readonly string[]
 }
 
 const allowedName = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
 
 /** Everything in the store, by model name and then from the oldest version to the newest. */
 export async function scanStore(path: string): Promise<{ bundles: Bundle[]; mistakes: Mistake[] }> {
-  const exists = await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-  if (!exists)
+  if ((await kindOf(path)) !== 'folder') {
     return { bundles: [], mistakes: [{ file: path, message: 'no such folder: set `store.path` to one with models' }] }
-  const places = (await Promise.all((await visible(path)).map((entry) => placesOf(path, entry)))).flat()
+  }
+  const places = (await Promise.all((await visible(path)).map((name) => placesOf(path, name)))).flat()
   const read = await Promise.all(places.map(readBundle))
-  const bundles = read.flatMap(({ bundle }) => bundle ?? [])
-  const mistakes = read.flatMap((each) => each.mistakes)
+  const bundles = read.flatMap(({ bundle }) => bundle ?? []).toSorted(byNameThenVersion)
+  const mistakes = [...read.flatMap((each) => each.mistakes), ...twins(bundles)]
   if (bundles.length + mistakes.length === 0) mistakes.push({ file: path, message: 'holds no ONNX file' })
-  return { bundles: bundles.toSorted(byNameThenVersion), mistakes }
+  return { bundles, mistakes }
 }
 
-async function visible(folder: string) {
-  const entries = await readdir(folder, { withFileTypes: true })
-  return entries.filter(({ name }) => !name.startsWith('.'))
+function twins(bundles: readonly Bundle[]): Mistake[] {
+  return bundles.flatMap(({ model, version, file }, i) => {
+    const next = bundles[i + 1]
+    if (next?.model !== model || next.version !== version) return []
+    return [{ file, message: `version ${version} of "${model}" also lies in ${next.file}: keep one of the two` }]
+  })
 }
 
-async function placesOf(store: string, entry: { name: string; isDirectory(): boolean }): Promise<Place[]> {
-  const path = join(store, entry.name)
-  if (!(await isFolder(path))) {
-    if (!isGraph(entry.name)) return []
-    return [{ model: basename(entry.name, '.onnx'), version: '1', folder: undefined, graphs: [path] }]
+async function visible(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => !name.startsWith('.'))
+}
+
+/** Not the directory entry's own word: a mounted volume is often a tree of symbolic links. */
+async function kindOf(path: string): Promise<'folder' | 'file' | 'nothing'> {
+  return stat(path).then(
+    (found) => (found.isDirectory() ? 'folder' : 'file'),
+    () => 'nothing' as const,
+  )
+}
+
+async function placesOf(store: string, name: string): Promise<Place[]> {
+  const path = join(store, name)
+  if ((await kindOf(path)) !== 'folder') {
+    if (!isGraph(name)) return []
+    return [{ model: basename(name, '.onnx'), version: '1', folder: undefined, graphs: [path], others: [] }]
   }
   const children = await visible(path)
-  const loose = children.filter(({ name }) => isGraph(name)).map(({ name }) => join(path, name))
-  const places: Place[] = loose.length > 0 ? [{ model: entry.name, version: '1', folder: path, graphs: loose }] : []
-  for (const { name } of children) {
-    const folder = join(path, name)
-    if (!(await isFolder(folder))) continue
-    const graphs = (await visible(folder))
-      .filter((child) => isGraph(child.name))
-      .map((child) => join(folder, child.name))
-    if (graphs.length > 0) places.push({ model: entry.name, version: name, folder, graphs })
+  const versions: Place[] = []
+  for (const version of children) {
+    const folder = join(path, version)
+    if ((await kindOf(folder)) !== 'folder') continue
+    const graphs = graphsIn(folder, await visible(folder))
+    if (graphs.length > 0) versions.push({ model: name, version, folder, graphs, others: [] })
   }
-  return places
+  const loose = graphsIn(path, children)
+  if (loose.length === 0) return versions
+  const others = versions.map(({ version }) => version)
+  return [{ model: name, version: '1', folder: path, graphs: loose, others }, ...versions]
 }
 
-async function isFolder(path: string): Promise<boolean> {
-  // Not the directory entry's own word: a mounted volume is often a tree of symbolic links.
-  return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
+function graphsIn(folder: string, names: readonly string[]): string[] {
+  return names.filter(isGraph).map((name) => join(folder, name))
 }
 
 function isGraph(name: string): boolean {
@@ -86,7 +96,7 @@ function isGraph(name: string): boolean {
 }
 
 async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mistake[] }> {
-  const { model, version, folder, graphs } = place
+  const { model, version, folder, graphs, others } = place
   const file = graphs[0]!
   const mistakes: Mistake[] = []
   if (graphs.length > 1) mistakes.push({ file: folder!, message: `holds ${graphs.length} ONNX files: keep one` })
@@ -94,36 +104,46 @@ async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mi
     if (!allowedName.test(name))
       mistakes.push({ file, message: `"${name}" cannot be a name: use letters, digits, . _ -` })
   }
-  const manifestFile = folder && join(folder, 'manifest.yaml')
-  const hasManifest =
-    manifestFile !== undefined &&
-    (await stat(manifestFile).then(
-      () => true,
-      () => false,
-    ))
-  const manifest = hasManifest ? await readManifest(manifestFile) : { value: noManifest }
-  if ('mistakes' in manifest) mistakes.push(...manifest.mistakes)
-  if (mistakes.length > 0 || 'mistakes' in manifest) return { mistakes }
-  const files = folder ? await filesBelow(folder) : graphs
-  const digest = await digestOf(folder ?? file, files)
-  const samples = files
-    .filter((each) => folder && dirname(each) === join(folder, 'samples') && each.endsWith('.json'))
-    .toSorted()
-  return { bundle: { model, version, file, digest, manifest: manifest.value, samples }, mistakes }
+  try {
+    const manifestFile = folder && join(folder, 'manifest.yaml')
+    const hasManifest = manifestFile !== undefined && (await kindOf(manifestFile)) === 'file'
+    const manifest = hasManifest ? await readManifest(manifestFile) : { value: noManifest }
+    if ('mistakes' in manifest) mistakes.push(...manifest.mistakes)
+    if (mistakes.length > 0 || 'mistakes' in manifest) return { mistakes }
+    const root = folder ?? dirname(file)
+    const names = folder ? await filesBelow(folder, others) : [basename(file)]
+    const samples = names.filter((name) => /^samples\/[^/]+\.json$/.test(name)).map((name) => join(root, name))
+    const bundle = { model, version, file, digest: await digestOf(root, names), manifest: manifest.value, samples }
+    return { bundle, mistakes }
+  } catch (error) {
+    const { path = file, code } = error as NodeJS.ErrnoException
+    return {
+      mistakes: [...mistakes, { file: path, message: `cannot be read (${code}): is it a link that leads nowhere?` }],
+    }
+  }
 }
 
-async function filesBelow(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+/** Names of files, from `folder`, without what begins with a dot. Links are followed; `skipped` folders are not. */
+async function filesBelow(folder: string, skipped: readonly string[], depth = 0): Promise<string[]> {
+  if (depth > maxDepth) return []
+  const names = (await visible(folder)).filter((name) => !skipped.includes(name))
+  const files = names.map(async (name) => {
+    if ((await kindOf(join(folder, name))) !== 'folder') return [name]
+    return (await filesBelow(join(folder, name), [], depth + 1)).map((below) => `${name}/${below}`)
+  })
+  return (await Promise.all(files)).flat().toSorted()
 }
+
+/** Of folders in a version. Beyond it a link probably leads in a circle. */
+const maxDepth = 8
 
 /** SHA-256 over the sorted list of names and their SHA-256, like a checksum file. */
-async function digestOf(root: string, files: readonly string[]): Promise<string> {
+async function digestOf(root: string, names: readonly string[]): Promise<string> {
   const whole = createHash('sha256')
-  for (const file of files.toSorted()) {
+  for (const name of names) {
     const own = createHash('sha256')
-    for await (const chunk of createReadStream(file)) own.update(chunk as Buffer)
-    whole.update(`${own.digest('hex')}  ${relative(root, file)}\n`)
+    for await (const chunk of createReadStream(join(root, name))) own.update(chunk as Buffer)
+    whole.update(`${own.digest('hex')}  ${name}\n`)
   }
   return `sha256:${whole.digest('hex')}`
 }
