@@ -185,7 +185,7 @@ export class Gateway {
     // A version whose requests run alone gains nothing from waiting: each fills a batch.
     const policy = program.batched ? batching.policy : ({ kind: 'adaptive', maxRows: 1 } as const)
     const lane = new Lane({
-      program,
+      program: { ...program, runRows: policy.maxRows },
       policy: policies.create(policy),
       maxQueueRows: batching.maxQueueRows,
       clock,

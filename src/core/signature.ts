@@ -45,6 +45,8 @@ export interface Program {
    * requests may share a run. If not, each request runs alone, just as it came.
    */
   readonly batched: boolean
+  /** Most rows in one call of the model, if it is batched; a batch with more is run piece by piece. */
+  readonly runRows: number
 }
 
 export function varies(dim: Dim | undefined): boolean {

@@ -57,13 +57,13 @@ export function splitStrings({ offsets, bytes }: Strings): Uint8Array[] {
   return Array.from({ length: offsets.length - 1 }, (_, i) => bytes.subarray(offsets[i], offsets[i + 1]))
 }
 
-/** Elements `from` to `to` of a tensor's data, in memory of their own. */
-export function sliceData(data: TensorData, from: number, to: number): TensorData {
-  if (!isStrings(data)) return data.slice(from, to)
+/** Elements `from` to `to` of a tensor's data. Numbers are looked at where they are, not copied. */
+export function partOf(data: TensorData, from: number, to: number): TensorData {
+  if (!isStrings(data)) return data.subarray(from, to)
   const start = data.offsets[from]!
   return {
     offsets: data.offsets.subarray(from, to + 1).map((offset) => offset - start),
-    bytes: data.bytes.slice(start, data.offsets[to]),
+    bytes: data.bytes.subarray(start, data.offsets[to]),
   }
 }
 

@@ -58,7 +58,13 @@ async function loadVersion(bundle: Bundle, contract: Signature | undefined, runn
   const ports = contract ? conform(mapped, contract) : mapped
   if (typeof ports === 'string')
     return `version ${bundle.version} does not serve the contract of "${bundle.model}": ${ports}`
-  const program = { session: loaded.session, inputs: ports.inputs, outputs: ports.outputs, batched: true }
+  const program = {
+    session: loaded.session,
+    inputs: ports.inputs,
+    outputs: ports.outputs,
+    batched: true,
+    runRows: Infinity,
+  }
   const rows = await independenceOf(bundle, ports, program, runner)
   return { bundle, program: { ...program, batched: rows.independent }, rows }
 }
@@ -86,8 +92,7 @@ function explainLoad(problem: string): string {
   }
   if (/Unsupported data type|cannot be carried/.test(problem))
     return `an input or output has a type that cannot be served: ${said}`
-  if (/protobuf|Invalid protobuf|parsing failed/i.test(problem))
-    return 'not an ONNX model, or a damaged one: export it again'
+  if (/protobuf|does not have a graph/i.test(problem)) return 'not an ONNX model, or a damaged one: export it again'
   if (/not a registered function\/op|Could not find an implementation|No Op registered/i.test(problem)) {
     return `uses an operator that ONNX Runtime does not have: ${said}`
   }

@@ -1,10 +1,10 @@
 /**
  * From requests to one batch and back: where each request's rows go in a slot, and which part of the outputs is whose.
  */
-import { numerics, type Datatype, type NumericArray } from '../core/datatype.ts'
+import { numerics, type Datatype, type NumericArray, type NumericDatatype } from '../core/datatype.ts'
 import type { Work } from '../core/run.ts'
 import type { GraphPort, Program, TensorSpec } from '../core/signature.ts'
-import { bytesOf, concatStrings, elementCount, isStrings, sliceData } from '../core/tensor.ts'
+import { bytesOf, concatStrings, elementCount, isStrings, partOf } from '../core/tensor.ts'
 import type { Strings, Tensor, TensorData } from '../core/tensor.ts'
 import { align, frameHeadBytes, type Frame, type Placed } from './slab.ts'
 
@@ -48,7 +48,15 @@ export function layOut(program: Program, works: readonly Work[]): Batch {
     if (!shape) return { port: graph.index, datatype: graph.datatype, shape: [], offset: -1, bytes: 0 }
     return place(graph, shape, bytesNeeded(graph.datatype, shape, undefined))
   })
-  return { program, works, rows, frame: { session: program.session, inputs, outputs }, bytes: end, strings }
+  const runRows = program.batched ? program.runRows : 0
+  return {
+    program,
+    works,
+    rows,
+    frame: { session: program.session, rows, runRows, inputs, outputs },
+    bytes: end,
+    strings,
+  }
 }
 
 function bytesNeeded(datatype: Datatype, shape: readonly number[], strings: Strings | undefined): number {
@@ -87,25 +95,26 @@ export function fill({ program, works, frame, strings }: Batch, slot: SharedArra
       Buffer.from(slot, offset, bytes).set(text.bytes, text.offsets.byteLength)
       continue
     }
+    const { array, bytes: width } = numerics[datatype as NumericDatatype]
+    const target = new array(slot, offset, bytes / width)
     const same = program.inputs[i]!.spec.datatype === datatype
-    let at = offset
+    let at = 0
     for (const work of works) {
       const data = work.inputs[i]!.data as NumericArray
-      at += same ? copyBytes(data, slot, at) : convertInto(data, datatype, slot, at)
+      if (!same) assign(target.subarray(at, at + data.length), data)
+      else if (data.byteLength < largeBytes) target.set(data as never, at)
+      else copyBytes(data, slot, offset + at * width)
+      at += data.length
     }
   }
 }
 
-/** `Buffer.copy` and not `set`: into shared memory that is not aligned the latter is ten times slower. */
-function copyBytes(data: NumericArray, slot: SharedArrayBuffer, at: number): number {
-  return Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength).copy(Buffer.from(slot, at))
-}
+/** From here a copy outweighs the views it needs. */
+const largeBytes = 4_096
 
-function convertInto(data: NumericArray, to: Datatype, slot: SharedArrayBuffer, at: number): number {
-  const { array } = numerics[to as keyof typeof numerics]
-  const target = new array(slot, at, data.length)
-  assign(target, data)
-  return target.byteLength
+/** `Buffer.copy` and not `set`: into shared memory that is not aligned the latter is ten times slower. */
+function copyBytes(data: NumericArray, slot: SharedArrayBuffer, at: number): void {
+  Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength).copy(Buffer.from(slot, at))
 }
 
 /** Element by element from one datatype into another that holds every value of the first. */
@@ -117,36 +126,39 @@ function assign(target: NumericArray, source: NumericArray): void {
   else for (let i = 0; i < source.length; i++) target[i] = Number(source[i])
 }
 
-/** Gives each work its outputs, in memory of their own; or says why the outputs make no sense. */
+/** Gives each work its outputs; or says why they make no sense. */
 export function split(batch: Batch, slot: SharedArrayBuffer, mailed: readonly Mailed[]): Tensor[][] | string {
   const { program, works, frame, rows } = batch
   const shares: Tensor[][] = works.map(() => [])
   for (const [i, { spec, graph }] of program.outputs.entries()) {
-    const { shape, data } = outputOf(frame.outputs[i]!, i, slot, mailed)
-    const misfit = program.batched && shape[0] !== rows
-    if (misfit) return `output "${spec.name}" has ${shape[0]} rows where ${rows} went in`
-    const perRow = program.batched ? elementCount(shape.slice(1)) : 0
-    let row = 0
-    works.forEach((work, p) => {
-      const own = program.batched ? [work.rows, ...shape.slice(1)] : shape
-      const start = row * perRow
-      const share = sliceData(data, start, start + elementCount(own))
-      shares[p]!.push({ ...spec, shape: own, data: inDatatype(share, graph.datatype, spec.datatype) })
-      row += work.rows
-    })
+    const { shape, data: raw } = outputOf(frame.outputs[i]!, i, slot, mailed)
+    if (program.batched && shape[0] !== rows) return `output "${spec.name}" has ${shape[0]} rows where ${rows} went in`
+    const { name, datatype } = spec
+    const data = inDatatype(raw, graph.datatype, datatype)
+    const tail = shape.slice(1)
+    const perRow = elementCount(tail)
+    let from = 0
+    for (const [w, work] of works.entries()) {
+      const own = program.batched ? [work.rows, ...tail] : shape
+      const to = from + (program.batched ? work.rows * perRow : elementCount(shape))
+      shares[w]!.push({ name, datatype, shape: own, data: partOf(data, from, to) })
+      from = to
+    }
   }
   return shares
 }
 
+/** An output of the whole batch, in memory that stays when the slot is filled again. */
 function outputOf(placed: Placed, output: number, slot: SharedArrayBuffer, mailed: readonly Mailed[]) {
   if (placed.offset < 0) return mailed.find((each) => each.output === output)!
-  const { array } = numerics[placed.datatype as keyof typeof numerics]
-  return { shape: placed.shape, data: new array(slot, placed.offset, elementCount(placed.shape)) }
+  const { array } = numerics[placed.datatype as NumericDatatype]
+  const inSlot = new array(slot, placed.offset, elementCount(placed.shape))
+  return { shape: placed.shape, data: inSlot.slice() }
 }
 
 function inDatatype(data: TensorData, from: Datatype, to: Datatype): TensorData {
   if (from === to || isStrings(data)) return data
-  const target = new numerics[to as keyof typeof numerics].array(data.length)
+  const target = new numerics[to as NumericDatatype].array(data.length)
   assign(target, data)
   return target
 }

@@ -23,6 +23,9 @@ export interface Placed {
 /** A batch as a slot holds it. */
 export interface Frame {
   readonly session: number
+  readonly rows: number
+  /** Most rows in one call of the model; 0 if the first axis does not count rows. */
+  readonly runRows: number
   readonly inputs: readonly Placed[]
   readonly outputs: readonly Placed[]
 }
@@ -44,9 +47,9 @@ const stateWord = (slot: number) => (2 + slot) * line
 export const slotState = { empty: 0, queued: 1, done: 2, mailed: 3 } as const
 export type SlotState = (typeof slotState)[keyof typeof slotState]
 
-// Words of a frame: session, inputs, outputs, (free), compute time as a float64, then the tensors.
-const headWords = 6
-const computeWord = 4
+// Words of a frame: session, inputs, outputs, rows, rows in a run, (free), compute time as a float64, then the tensors.
+const headWords = 8
+const computeWord = 6
 const tensorWords = 5 + maxRank
 
 export function align(bytes: number): number {
@@ -144,22 +147,26 @@ export class Slab {
     return new Float64Array(this.slot(index), 4 * computeWord, 1)[0]!
   }
 
-  writeFrame(index: number, { session, inputs, outputs }: Frame): void {
+  writeFrame(index: number, { session, rows, runRows, inputs, outputs }: Frame): void {
     const words = new Int32Array(this.slot(index), 0, frameHeadBytes(inputs.length + outputs.length) / 4)
     words[0] = session
     words[1] = inputs.length
     words[2] = outputs.length
+    words[3] = rows
+    words[4] = runRows
     let at = headWords
     for (const tensor of inputs) at = writePlaced(words, at, tensor)
     for (const tensor of outputs) at = writePlaced(words, at, tensor)
   }
 
   readFrame(index: number): Frame {
-    const words = new Int32Array(this.slot(index))
-    const [session = 0, inputs = 0, outputs = 0] = words
+    const slot = this.slot(index)
+    // A view without a length would ask the growable memory for its own at every access.
+    const [session = 0, inputs = 0, outputs = 0, rows = 0, runRows = 0] = new Int32Array(slot, 0, headWords)
+    const words = new Int32Array(slot, 0, frameHeadBytes(inputs + outputs) / 4)
     const placed = (_: unknown, i: number) => readPlaced(words, headWords + i * tensorWords)
     const tensors = Array.from({ length: inputs + outputs }, placed)
-    return { session, inputs: tensors.slice(0, inputs), outputs: tensors.slice(inputs) }
+    return { session, rows, runRows, inputs: tensors.slice(0, inputs), outputs: tensors.slice(inputs) }
   }
 }
 

@@ -11,7 +11,12 @@ import { kind } from '../../core/kinds.ts'
 import type { Policy, Proposal, Waiting } from '../policy.ts'
 
 const options = {
-  maxRows: z.int().min(1).max(65_536).default(64).describe('Most rows in one run. A larger request runs alone.'),
+  maxRows: z
+    .int()
+    .min(1)
+    .max(65_536)
+    .default(64)
+    .describe('Most rows in one run. A larger request is run alone, piece by piece.'),
 }
 
 export const adaptive = kind('adaptive', options, ({ maxRows }): Policy => {

@@ -40,8 +40,10 @@ function raggedness(axis: number, size: number): string {
 }
 
 function readNumbers(datatype: NumericDatatype, elements: List): NumericArray | string {
-  const { array, float } = numerics[datatype]
-  const data = new array(elements.length)
+  const { array, float, bytes } = numerics[datatype]
+  // Small tensors share memory of Node's pool: memory of its own for each costs more than to fill it.
+  const { buffer, byteOffset } = Buffer.allocUnsafe(elements.length * bytes)
+  const data = new array(buffer, byteOffset, elements.length)
   if (float) return readFloats(datatype, elements, data as Float64Array)
   if (datatype === 'BOOL') return readBooleans(elements, data as Uint8Array)
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) return readBig(datatype, elements, data)

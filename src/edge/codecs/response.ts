@@ -18,12 +18,10 @@ export function encodeAnswer({ model, version, id, outputs, wanted }: Answer): P
     const bytes = binary ? writeBinary(tensor.data) : undefined
     const data = bytes ? `"parameters":{"binary_data_size":${bytes.byteLength}}` : jsonData(tensor)
     if (data === undefined) return notFinite(name)
-    tensors.push(
-      `{"name":${JSON.stringify(name)},"datatype":"${tensor.datatype}","shape":[${tensor.shape.join()}],${data}}`,
-    )
+    tensors.push(`{"name":${quoted(name)},"datatype":"${tensor.datatype}","shape":[${tensor.shape.join()}],${data}}`)
     if (bytes) binaries.push(bytes)
   }
-  const head = `{"model_name":${JSON.stringify(model)},"model_version":${JSON.stringify(version)},`
+  const head = `{"model_name":${quoted(model)},"model_version":${quoted(version)},`
   const echo = id === undefined ? '' : `"id":${JSON.stringify(id)},`
   const json = `${head}${echo}"outputs":[${tensors.join()}]}`
   if (!hasBinary(wanted)) return { body: json, jsonBytes: undefined }
@@ -55,4 +53,12 @@ function jsonData({ datatype, data }: Tensor): string | undefined {
 /** `join` writes minus zero as 0, which is another number. */
 function joinWithSigns(data: Float32Array | Float64Array): string {
   return Array.from(data, (element) => (Object.is(element, -0) ? '-0' : element)).join()
+}
+
+/** Names of models, versions and outputs as JSON. There are only so many of them. */
+const quotes = new Map<string, string>()
+function quoted(name: string): string {
+  let text = quotes.get(name)
+  if (text === undefined) quotes.set(name, (text = JSON.stringify(name)))
+  return text
 }

@@ -64,8 +64,21 @@ export class Session {
     return new Session(session)
   }
 
-  /** Runs the batch in a slot. Outputs of known size are written in place; the others are returned. */
+  /**
+   * Runs the batch in a slot, in as many calls as its rows need. Outputs of known size are written in place; the others
+   * are returned, and then one call has to do, because pieces of unknown size could not be put together in place.
+   */
   async run(frame: Frame, slot: SharedArrayBuffer): Promise<Mailed[]> {
+    const whole = frame.runRows === 0 || frame.rows <= frame.runRows
+    const inPieces = !whole && frame.inputs.every(isNumeric) && frame.outputs.every(({ offset }) => offset >= 0)
+    if (!inPieces) return this.#call(frame, slot)
+    for (let row = 0; row < frame.rows; row += frame.runRows) {
+      await this.#call(pieceOf(frame, row, Math.min(frame.runRows, frame.rows - row)), slot)
+    }
+    return []
+  }
+
+  async #call(frame: Frame, slot: SharedArrayBuffer): Promise<Mailed[]> {
     const { inputs, outputs } = this.graph
     const feeds: Record<string, OrtTensor> = {}
     const fetches: Record<string, OrtTensor | null> = {}
@@ -84,6 +97,20 @@ export class Session {
   async release(): Promise<void> {
     await this.#session.release()
   }
+}
+
+function isNumeric({ datatype }: Placed): boolean {
+  return datatype !== 'BYTES'
+}
+
+/** Some rows of a batch, where they lie. */
+function pieceOf(frame: Frame, row: number, rows: number): Frame {
+  const cut = (placed: Placed): Placed => {
+    const perRow = placed.bytes / frame.rows
+    const shape = [rows, ...placed.shape.slice(1)]
+    return { ...placed, shape, offset: placed.offset + row * perRow, bytes: rows * perRow }
+  }
+  return { ...frame, rows, inputs: frame.inputs.map(cut), outputs: frame.outputs.map(cut) }
 }
 
 interface Metadata {
