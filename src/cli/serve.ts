@@ -14,8 +14,9 @@ export async function serve(path: string): Promise<void> {
   if ('mistakes' in started) return fail(started.mistakes)
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
+  const asked = stopSignal()
   process.stdout.write(banner(running))
-  const signal = await asked()
+  const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   if (!(await running.stop()))
     failWith(`connections were still open after ${file.config.edge.drain.timeoutMs} ms and were cut`)
@@ -77,7 +78,7 @@ function urlOf(host: string, port: number): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-function asked(): Promise<string> {
+function stopSignal(): Promise<string> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => resolve(signal))
   })
