@@ -155,19 +155,20 @@ export class Lane {
   }
 
   #bisect(jobs: readonly Job[], reason: string): void {
-    if (jobs.length === 1) {
-      this.#options.onFailure(reason)
-      jobs[0]!.settle(refuse('model_failed', "the model failed on this input; the gateway's log says why"))
-      return
-    }
-    const middle = jobs.length >> 1
-    this.#again.push(jobs.slice(0, middle), jobs.slice(middle))
-    this.#options.poke(this)
+    if (jobs.length > 1) return this.#runHalves(jobs)
+    this.#options.onFailure(reason)
+    jobs[0]!.settle(refuse('model_failed', "the model failed on this input; the gateway's log says why"))
   }
 
+  /** Halves here too: of the requests beside the one that killed the worker, half are out of its way. */
   #rescue(jobs: readonly Job[]): void {
     for (const job of jobs) if (++job.losses >= mostLosses) job.settle(refuse('model_failed', diedTwice))
-    this.#again.push(jobs)
+    this.#runHalves(jobs)
+  }
+
+  #runHalves(jobs: readonly Job[]): void {
+    const middle = Math.ceil(jobs.length / 2)
+    for (const half of [jobs.slice(0, middle), jobs.slice(middle)]) if (half.length > 0) this.#again.push(half)
     this.#options.poke(this)
   }
 }

@@ -47,14 +47,20 @@ export function bytesOf(data: NumericArray): Uint8Array {
 
 export function joinStrings(elements: readonly Uint8Array[]): Strings {
   const offsets = new Uint32Array(elements.length + 1)
-  elements.forEach((element, i) => (offsets[i + 1] = offsets[i]! + element.byteLength))
+  for (let i = 0; i < elements.length; i++) offsets[i + 1] = offsets[i]! + elements[i]!.byteLength
   const bytes = new Uint8Array(offsets[elements.length]!)
-  elements.forEach((element, i) => bytes.set(element, offsets[i]))
+  for (let i = 0; i < elements.length; i++) bytes.set(elements[i]!, offsets[i])
   return { offsets, bytes }
 }
 
-export function splitStrings({ offsets, bytes }: Strings): Uint8Array[] {
-  return Array.from({ length: offsets.length - 1 }, (_, i) => bytes.subarray(offsets[i], offsets[i + 1]))
+/** How many elements there are. */
+export function stringCount({ offsets }: Strings): number {
+  return offsets.length - 1
+}
+
+/** The bytes of one element, where they lie. */
+export function stringAt({ offsets, bytes }: Strings, i: number): Uint8Array {
+  return bytes.subarray(offsets[i], offsets[i + 1])
 }
 
 /** Elements `from` to `to` of a tensor's data. Numbers are looked at where they are, not copied. */
@@ -69,5 +75,15 @@ export function partOf(data: TensorData, from: number, to: number): TensorData {
 
 /** Several tensors' elements one after another. */
 export function concatStrings(parts: readonly Strings[]): Strings {
-  return parts.length === 1 ? parts[0]! : joinStrings(parts.flatMap(splitStrings))
+  if (parts.length === 1) return parts[0]!
+  const offsets = new Uint32Array(parts.reduce((sum, part) => sum + stringCount(part), 1))
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.bytes.byteLength, 0))
+  let element = 0
+  let end = 0
+  for (const part of parts) {
+    bytes.set(part.bytes, end)
+    for (let i = 1; i < part.offsets.length; i++) offsets[++element] = end + part.offsets[i]!
+    end += part.bytes.byteLength
+  }
+  return { offsets, bytes }
 }

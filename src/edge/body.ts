@@ -10,7 +10,7 @@ export interface Framing {
   readonly length: number | undefined
 }
 
-const jsonTypes = /^application\/(json|octet-stream)\b/i
+const jsonTypes = /^application\/(json|octet-stream)\s*(;|$)/i
 
 /** `Inference-Header-Content-Length` and the rest of the head, or what is wrong with them. */
 export function readFraming(headers: IncomingMessage['headers'], maxBytes: number): Framing | Refusal {
@@ -22,7 +22,7 @@ export function readFraming(headers: IncomingMessage['headers'], maxBytes: numbe
     )
   }
   const encoding = headers['content-encoding']
-  if (encoding !== undefined && encoding !== 'identity') {
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
     return refuse('unsupported_media', 'compressed bodies are not supported: send it without "content-encoding"')
   }
   const length = headers['content-length'] === undefined ? undefined : Number(headers['content-length'])

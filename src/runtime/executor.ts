@@ -185,10 +185,12 @@ export class Executor {
 
   async #restart(): Promise<void> {
     this.#start()
-    const slab = this.#slab
-    for (const [session, file] of this.#files) await this.#load(session, file)
-    // It may have died while it loaded, and another taken its place.
-    if (slab !== this.#slab || this.#closing) return
+    const deaths = this.deaths
+    for (const [session, file] of this.#files) {
+      const loaded = await this.#load(session, file)
+      if (this.deaths > deaths || this.#closing) return
+      if ('problem' in loaded) this.#options.onDeath(`${file} cannot be loaded again: ${loaded.problem}`)
+    }
     this.alive = true
     this.#options.onFree()
   }

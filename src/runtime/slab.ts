@@ -53,7 +53,7 @@ const computeWord = 6
 const tensorWords = 5 + maxRank
 
 export function align(bytes: number): number {
-  return (bytes + 63) & ~63
+  return Math.ceil(bytes / 64) * 64
 }
 
 /** Where a frame's first tensor may lie. */

@@ -43,8 +43,8 @@ export async function startGateway(
   { store = ownStore, settings = {} }: { store?: string | Files; settings?: object } = {},
 ): Promise<TestGateway> {
   const path = typeof store === 'string' ? store : await folderWith(t, store)
-  const config = await configWith(t, { store: { path }, ...settings })
-  const started = await start(config)
+  const file = await configWith(t, { store: { path }, ...settings })
+  const started = await start(file)
   if ('mistakes' in started) throw new Error(started.mistakes.map(showMistake).join('\n'))
   if ('problem' in started) throw new Error(started.problem)
   const { running } = started
@@ -78,7 +78,7 @@ export async function configWith(t: TestContext, settings: object) {
   const folder = await folderWith(t, { 'penstock.yaml': stringify(quick) })
   const loaded = await loadConfig(join(folder, 'penstock.yaml'))
   if ('mistakes' in loaded) throw new Error(loaded.mistakes.map(showMistake).join('\n'))
-  return loaded.config
+  return loaded
 }
 
 /** One input tensor of an inference request. */

@@ -1,15 +1,8 @@
 /** The binary tensor extension: little-endian elements without padding; BYTES elements each behind a 32-bit length. */
 import { isUtf8 } from 'node:buffer'
 import { numerics, type Datatype } from '../../core/datatype.ts'
-import {
-  bytesOf,
-  elementCount,
-  isStrings,
-  joinStrings,
-  splitStrings,
-  viewOf,
-  type TensorData,
-} from '../../core/tensor.ts'
+import { bytesOf, elementCount, isStrings, stringAt, stringCount, viewOf } from '../../core/tensor.ts'
+import type { Strings, TensorData } from '../../core/tensor.ts'
 
 /** Reads one tensor out of exactly these bytes. Returns the elements, or what is wrong with them. */
 export function readBinary(datatype: Datatype, bytes: Uint8Array, shape: readonly number[]): TensorData | string {
@@ -23,22 +16,38 @@ export function readBinary(datatype: Datatype, bytes: Uint8Array, shape: readonl
   return data
 }
 
-function readStrings(bytes: Uint8Array, count: number): TensorData | string {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const elements: Uint8Array[] = []
+/** In one pass and without an object for each element: there may be very many, and very small. */
+function readStrings(wire: Uint8Array, count: number): TensorData | string {
+  const view = new DataView(wire.buffer, wire.byteOffset, wire.byteLength)
+  const bytes = new Uint8Array(wire.byteLength)
+  const offsets = new Uint32Array(count + 1)
   let at = 0
-  while (at < bytes.byteLength) {
-    const length = at + 4 <= bytes.byteLength ? view.getUint32(at, true) : Infinity
-    if (at + 4 + length > bytes.byteLength) return `BYTES element ${elements.length} is cut short`
-    const element = bytes.subarray(at + 4, at + 4 + length)
-    const problem = stringProblem(element)
-    if (problem) return `BYTES element ${elements.length} ${problem}`
-    elements.push(element)
-    if (elements.length > count) break
+  for (let i = 0; i < count; i++) {
+    if (at >= wire.byteLength) return `its binary data holds ${i} BYTES elements but its shape needs ${count}`
+    const length = at + 4 <= wire.byteLength ? view.getUint32(at, true) : Infinity
+    if (at + 4 + length > wire.byteLength) return `BYTES element ${i} is cut short`
+    if (length > 0) bytes.set(wire.subarray(at + 4, at + 4 + length), offsets[i])
+    offsets[i + 1] = offsets[i]! + length
     at += 4 + length
   }
-  if (elements.length === count) return joinStrings(elements)
-  return `its binary data holds ${elements.length > count ? 'more' : elements.length} BYTES elements but its shape needs ${count}`
+  if (at < wire.byteLength) return `its binary data holds more BYTES elements but its shape needs ${count}`
+  const strings = { offsets, bytes: bytes.subarray(0, offsets[count]) }
+  return allFit(strings) ? strings : firstProblem(strings)
+}
+
+/** All at once; and no element may begin inside a character (RFC 3629 section 3), or it would be UTF-8 only together. */
+function allFit({ offsets, bytes }: Strings): boolean {
+  if (stringProblem(bytes)) return false
+  for (const offset of offsets) if ((bytes[offset]! & 0xc0) === 0x80) return false
+  return true
+}
+
+function firstProblem(strings: Strings): string {
+  for (let i = 0; i < stringCount(strings); i++) {
+    const problem = stringProblem(stringAt(strings, i))
+    if (problem) return `BYTES element ${i} ${problem}`
+  }
+  return 'its BYTES elements are not UTF-8'
 }
 
 /** What keeps bytes from being a string that a model can take. */
@@ -50,11 +59,15 @@ export function stringProblem(bytes: Uint8Array): string | undefined {
 /** The bytes of a tensor on the wire. */
 export function writeBinary(data: TensorData): Uint8Array {
   if (!isStrings(data)) return bytesOf(data)
-  const lengths = new Uint8Array(4 * (data.offsets.length - 1))
-  const view = new DataView(lengths.buffer)
-  const parts = splitStrings(data).flatMap((element, i) => {
-    view.setUint32(4 * i, element.byteLength, true)
-    return [lengths.subarray(4 * i, 4 * i + 4), element]
-  })
-  return Buffer.concat(parts)
+  const { offsets, bytes } = data
+  const count = stringCount(data)
+  const wire = new Uint8Array(4 * count + bytes.byteLength)
+  const view = new DataView(wire.buffer)
+  for (let i = 0; i < count; i++) {
+    const at = 4 * i + offsets[i]!
+    const length = offsets[i + 1]! - offsets[i]!
+    view.setUint32(at, length, true)
+    if (length > 0) wire.set(stringAt(data, i), at + 4)
+  }
+  return wire
 }

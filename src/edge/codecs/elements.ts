@@ -65,6 +65,8 @@ function readIntegers(datatype: NumericDatatype, elements: List, data: Int32Arra
   const max = Number(numerics[datatype].max)
   for (let i = 0; i < elements.length; i++) {
     const element = elements[i] as number
+    // Only whole numbers beyond 2^53 are read as a bigint.
+    if (typeof element === 'bigint') return outOfRange(i, datatype)
     if (!Number.isInteger(element)) return `element ${i} is not a whole number`
     if (element < min || element > max) return outOfRange(i, datatype)
     data[i] = element

@@ -175,7 +175,7 @@ function binarySize({ parameters, data }: Json): number | undefined | string {
 
 function readInput(spec: TensorSpec, { datatype, shape, data }: Json, binary: Uint8Array | undefined): Tensor | string {
   if (datatype !== spec.datatype) return `its datatype must be ${spec.datatype}`
-  const problem = shapeProblem(shape)
+  const problem = shapeProblem(shape, spec.datatype === 'BYTES' ? maxStrings : maxElements)
   if (problem) return problem
   const dims = shape as readonly number[]
   if (!binary && data === undefined) return 'it has no data: give "data", or "binary_data_size" with binary data'
@@ -188,20 +188,23 @@ function readInput(spec: TensorSpec, { datatype, shape, data }: Json, binary: Ui
 }
 
 const maxElements = 2 ** 31 - 1
+/** Each becomes an object in the worker, whatever its length. */
+const maxStrings = 2 ** 18
 
-function shapeProblem(shape: unknown): string | undefined {
+function shapeProblem(shape: unknown, most: number): string | undefined {
   if (!Array.isArray(shape)) return '"shape" must be a list of whole numbers'
   let elements = 1
   for (const dim of shape as unknown[]) {
     if (!Number.isInteger(dim) || (dim as number) < 1) return '"shape" must hold whole numbers from 1'
     elements *= dim as number
-    if (elements > maxElements) return 'its shape is too large'
+    if (elements > most) return `its shape is too large: ${most} elements are the most`
   }
   return undefined
 }
 
 function readWanted(request: Json, { contract, allAsJson }: Prepared): readonly WantedOutput[] | string {
-  const byDefault = (request['parameters'] as Json | undefined)?.['binary_data_output'] === true
+  const byDefault = (request['parameters'] as Json | undefined)?.['binary_data_output'] ?? false
+  if (typeof byDefault !== 'boolean') return 'parameter "binary_data_output" must be true or false'
   const list = request['outputs']
   if (list !== undefined && !Array.isArray(list)) return '"outputs" must be a list'
   if (!list || list.length === 0) {

@@ -1,7 +1,7 @@
 /** An answer onto the wire: JSON, and binary tensors behind it where they were asked for. */
 import type { Answer, WantedOutput } from '../../core/call.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
-import { isStrings, splitStrings, type Tensor } from '../../core/tensor.ts'
+import { isStrings, stringAt, stringCount, type Tensor } from '../../core/tensor.ts'
 import { writeBinary } from './binary.ts'
 
 export interface Payload {
@@ -37,10 +37,12 @@ function notFinite(name: string): Refusal {
   return refuse('model_failed', `output "${name}" holds NaN or Infinity, which JSON cannot carry: ask for binary data`)
 }
 
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+
 /** Undefined if an element has no form in JSON. */
 function jsonData({ datatype, data }: Tensor): string | undefined {
   if (isStrings(data)) {
-    const elements = splitStrings(data).map((bytes) => JSON.stringify(Buffer.from(bytes).toString('utf8')))
+    const elements = Array.from({ length: stringCount(data) }, (_, i) => JSON.stringify(utf8.decode(stringAt(data, i))))
     return `"data":[${elements.join()}]`
   }
   if (datatype === 'BOOL') return `"data":[${Array.from(data as Uint8Array, (bit) => bit === 1).join()}]`

@@ -4,7 +4,7 @@
  */
 import { numerics, type Datatype } from '../../core/datatype.ts'
 import type { Dim, Graph, GraphPort } from '../../core/signature.ts'
-import { elementCount, joinStrings, splitStrings, type TensorData } from '../../core/tensor.ts'
+import { elementCount, joinStrings, stringAt, type TensorData } from '../../core/tensor.ts'
 import type { Mailed } from '../batch.ts'
 import type { Frame, Placed } from '../slab.ts'
 
@@ -141,7 +141,8 @@ function readStrings(slot: SharedArrayBuffer, offset: number, length: number, co
   const offsets = new Uint32Array(slot, offset, count + 1).slice()
   const head = offsets.byteLength
   const bytes = new Uint8Array(slot, offset + head, length - head).slice()
-  return splitStrings({ offsets, bytes }).map((element) => utf8.decode(element))
+  const strings = { offsets, bytes }
+  return Array.from({ length: count }, (_, i) => utf8.decode(stringAt(strings, i)))
 }
 
 function dataOf(data: OrtTensor['data']): TensorData {

@@ -1,0 +1,140 @@
+/** Processes under measurement: how they start and stop, what they have used, and on which cores they run. */
+import { execFileSync, fork, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export const repository = join(import.meta.dirname, '../..')
+
+/** /proc counts in ticks of USER_HZ, which is 100 on every Linux that Node runs on. */
+const msPerTick = 10
+
+/** CPU time of a process and all its threads since its start, in user space and in the kernel. */
+export function cpuMsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  // The second field is the name in brackets, which may hold anything; the third is the first after the last bracket.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * msPerTick
+}
+
+export const everyCore = `0-${availableParallelism() - 1}`
+
+/** What a program says when it is run. */
+export function outputOf(program: string, ...args: readonly string[]): string {
+  return execFileSync(program, args, { cwd: repository, encoding: 'utf8' }).trim()
+}
+
+/** Keeps every thread of a process, and those it will start, to some cores: "0", "0-1". */
+export function pin(pid: number, cores: string): void {
+  try {
+    outputOf('taskset', '-a', '-c', '-p', cores, String(pid))
+  } catch (error) {
+    throw new Error('cannot pin: is `taskset` (util-linux) there?', { cause: error })
+  }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+}
+
+/** A helper of ours in a process of its own that answers one message at a time. */
+export class Peer implements AsyncDisposable {
+  readonly pid: number
+  readonly #child: ChildProcess
+
+  constructor(file: URL) {
+    this.#child = fork(file, { serialization: 'advanced' })
+    this.pid = this.#child.pid!
+  }
+
+  ask<Reply>(question: object): Promise<Reply> {
+    const child = this.#child
+    return new Promise((resolve, reject) => {
+      const done = (answer: unknown) => {
+        child.off('exit', died)
+        resolve(answer as Reply)
+      }
+      const died = (code: number | null) => reject(new Error(`a helper of the bench ended with code ${code}`))
+      child.once('message', done)
+      child.once('exit', died)
+      child.send(question)
+    })
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return end(this.#child)
+  }
+}
+
+/** The gateway as users start it, over the repository's own models. */
+export class GatewayProcess implements AsyncDisposable {
+  readonly pid: number
+  readonly port: number
+  readonly adminPort: number
+  readonly #child: ChildProcess
+  readonly #folder: string
+
+  private constructor(child: ChildProcess, folder: string, [port, adminPort]: readonly number[]) {
+    this.#child = child
+    this.#folder = folder
+    this.pid = child.pid!
+    this.port = port!
+    this.adminPort = adminPort!
+  }
+
+  /** `settings` go on top of the defaults. */
+  static async start(settings: object, root = repository): Promise<GatewayProcess> {
+    const folder = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
+    const config = {
+      auth: 'none',
+      edge: { port: 0, drain: { idleMs: 0 } },
+      admin: { port: 0 },
+      store: { path: join(root, 'config/models') },
+      ...settings,
+    }
+    const file = join(folder, 'penstock.yaml')
+    // JSON is YAML.
+    await writeFile(file, JSON.stringify(config))
+    // For a profile: BENCH_NODE_FLAGS='--cpu-prof --cpu-prof-dir=/tmp/profile'.
+    const flags = process.env['BENCH_NODE_FLAGS']?.split(' ') ?? []
+    const child = spawn(process.execPath, [...flags, join(root, 'src/main.ts'), 'serve', file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    return new GatewayProcess(child, folder, await portsIn(child))
+  }
+
+  /** Runs so far, and the rows in them, from the gateway's own metrics. */
+  async batches(model: string, version: string): Promise<{ runs: number; rows: number }> {
+    const response = await fetch(`http://127.0.0.1:${this.adminPort}/metrics`)
+    const text = await response.text()
+    const value = (what: string) => {
+      const line = text
+        .split('\n')
+        .find((each) => each.startsWith(`penstock_batch_rows_${what}{model="${model}",version="${version}"}`))
+      return Number(line?.slice(line.lastIndexOf(' ')) ?? 0)
+    }
+    return { runs: value('count'), rows: value('sum') }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await end(this.#child)
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+}
+
+/** The ports in what the gateway says when it is ready. */
+function portsIn(child: ChildProcess): Promise<number[]> {
+  return new Promise((resolve, reject) => {
+    let said = ''
+    child.on('exit', () => reject(new Error(`the gateway did not start: ${said}`)))
+    child.stdout!.on('data', (chunk: Buffer) => {
+      said += chunk.toString()
+      const ports = / at http:\S+:(\d+), .* at http:\S+:(\d+)/.exec(said)
+      if (ports) resolve([Number(ports[1]), Number(ports[2])])
+    })
+  })
+}
