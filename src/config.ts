@@ -15,7 +15,11 @@ import { runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
 const modelOptions = z.strictObject({
-  version: z.string().optional().describe('Serves requests that name no version. Without it the newest does.'),
+  version: z
+    .union([z.string(), z.number()])
+    .transform(String)
+    .optional()
+    .describe('Serves requests that name no version. Without it the newest does.'),
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
 })
 
@@ -38,6 +42,10 @@ const configSchema = z
     if (!isLoopback(admin.host)) {
       const message = 'the admin listener asks nobody who they are, so it listens on loopback only: set 127.0.0.1'
       context.addIssue({ code: 'custom', path: ['admin', 'host'], message, input: admin.host })
+    }
+    if (edge.port === admin.port && edge.port !== 0) {
+      const message = `edge.port is ${edge.port} too: set another`
+      context.addIssue({ code: 'custom', path: ['admin', 'port'], message, input: admin.port })
     }
   })
 

@@ -13,7 +13,7 @@ import type { Mistake } from './core/document.ts'
 import { refuse, type Refusal } from './core/refusal.ts'
 import { showShape, type TensorSpec } from './core/signature.ts'
 import { loadFleet, type Model, type Version } from './models/fleet.ts'
-import { scanStore } from './models/store.ts'
+import { scanStore, type Bundle } from './models/store.ts'
 import type { Steps, Target } from './pipeline.ts'
 import { Router, type Route } from './routing/router.ts'
 import { Pool } from './runtime/pool.ts'
@@ -53,7 +53,7 @@ export async function createGateway(
     load: (file) => pool.load(file),
     run: (program, works) => pool.executors[0]!.run(program, works),
   })
-  fleet.mistakes.push(...unknownModels({ config, locate }, fleet.models))
+  fleet.mistakes.push(...strangers({ config, locate }, bundles))
   if (fleet.mistakes.length > 0) {
     await pool.close()
     return { mistakes: fleet.mistakes }
@@ -78,16 +78,17 @@ function wire(config: Config, clock: Clock, log: Logger): Wiring {
   return { clock, log, pool, arbiter }
 }
 
-/** Settings for what is not there are a mistake: a typing error would otherwise pass for the default. */
-function unknownModels({ config, locate }: ConfigFile, served: ReadonlyMap<string, Model>): Mistake[] {
+/** Settings for what is not in the store are a mistake: a typing error would otherwise pass for the default. */
+function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): Mistake[] {
+  const store = Map.groupBy(bundles, ({ model }) => model)
   return Object.entries(config.models).flatMap(([name, { version }]) => {
-    const versions = served.get(name)?.versions
+    const versions = store.get(name)?.map((bundle) => bundle.version)
     if (!versions) {
-      const message = `models.${name}: no such model in the store, which has ${[...served.keys()].join(', ')}`
+      const message = `models.${name}: no such model in the store, which has ${[...store.keys()].join(', ')}`
       return [{ ...locate(['models', name]), message }]
     }
-    if (version === undefined || versions.has(version)) return []
-    const message = `models.${name}.version: there is no version ${version}; the store has ${[...versions.keys()].join(', ')}`
+    if (version === undefined || versions.includes(version)) return []
+    const message = `models.${name}.version: there is no version ${version}; the store has ${versions.join(', ')}`
     return [{ ...locate(['models', name, 'version']), message }]
   })
 }
@@ -148,7 +149,7 @@ export class Gateway {
           version: served.version,
           digest: served.digest,
           batched: served.batched,
-          why: served.why,
+          batchedWhy: served.why,
           maxRows: served.maxRows,
           queuedRows: served.lane.rows,
         })),
@@ -192,7 +193,7 @@ export class Gateway {
       refused: () => this.refused(),
       poke: (asking) => arbiter.poke(asking),
       onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
-      onFailure: (reason) => log.warn({ model, version, reason }, 'the model failed on an input'),
+      onFailure: (reason, requestId) => log.warn({ requestId, model, version, reason }, 'the model failed on an input'),
     })
     const { independent: batched, why } = rows
     return { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows, lane, counts }

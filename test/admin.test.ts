@@ -124,9 +124,9 @@ test('the status shows every model, its versions and what is queued', async () =
     ['1', true, 9, 0],
     ['2', true, 9, 0],
   ])
-  for (const { digest, why } of echo.versions) {
+  for (const { digest, batchedWhy } of echo.versions) {
     assert.match(digest, /^sha256:[0-9a-f]{64}$/)
-    assert.match(why, /^probe: /)
+    assert.match(batchedWhy, /^probe: /)
   }
   assert.equal(pair.versions[0].batched, false)
 })

@@ -210,9 +210,9 @@ async function versionStatus(gateway: TestGateway, model: string): Promise<any> 
 
 test('a model whose rows influence each other is found out at load and not batched', async (t) => {
   const gateway = await startGateway(t, { store: { 'soft.onnx': softmaxOverRows }, settings: onlyFull(4) })
-  const { batched, why } = await versionStatus(gateway, 'soft')
+  const { batched, batchedWhy } = await versionStatus(gateway, 'soft')
   assert.equal(batched, false)
-  assert.match(why, /probe: .*another answer/)
+  assert.match(batchedWhy, /probe: .*another answer/)
   const replies = [1, 2, 3, 4].map((number) => {
     return gateway.infer('soft', { inputs: [tensor('x', 'FP32', [1, 3], [number, -number, 9])] })
   })

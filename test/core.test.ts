@@ -8,7 +8,15 @@ import { datatypes, numerics, widens, type Datatype } from '../src/core/datatype
 import { readDocument, showMistake } from '../src/core/document.ts'
 import { kind, kinds } from '../src/core/kinds.ts'
 import { refuse } from '../src/core/refusal.ts'
-import { bindShapes, hasRowAxis, showShape, type Dim, type Graph, type TensorSpec } from '../src/core/signature.ts'
+import {
+  bindShapes,
+  hasRowAxis,
+  shapeMisfit,
+  showShape,
+  type Dim,
+  type Graph,
+  type TensorSpec,
+} from '../src/core/signature.ts'
 import {
   bytesOf,
   concatStrings,
@@ -59,15 +67,16 @@ test('named dimensions have one value in a request, nameless ones any, numbers t
   const two = [spec('a', 'batch', 3), spec('b', 'batch', 'n', '')]
   const cases: [shapes: string, expected: RegExp][] = [
     ['2x3 2x5x7', /^batch=2,n=5$/],
-    ['2 2x5x7', /^input "a" has shape \[2\] but the model takes \[batch, 3\]: it needs 2 dimensions$/],
-    ['2x4 2x5x7', /^input "a" .*: dimension 1 must be 3$/],
-    ['2x3 1x5x7', /^input "b" has shape \[1, 5, 7\] .*\[batch, n, \?\]: "batch" is 2 in another input/],
+    ['2 2x5x7', /^it has shape \[2\] but the model takes \[batch, 3\]: it needs 2 dimensions$/],
+    ['2x4 2x5x7', /^it .*: dimension 1 must be 3$/],
+    ['2x3 1x5x7', /^input "b": it has shape \[1, 5, 7\] .*\[batch, n, \?\]: "batch" is 2 in another input/],
     ['1x3 2x5x7', /: "batch" is 1 in another input/],
-    ['2x3 2x5', /^input "b" .*: it needs 3 dimensions$/],
+    ['2x3 2x5', /^it has .*: it needs 3 dimensions$/],
   ]
   for (const [text, expected] of cases) {
     const sizes = text.split(' ').map((each) => each.split('x').map(Number))
-    const bound = bindShapes(two, sizes)
+    const misfit = two.map((each, i) => shapeMisfit(each, sizes[i]!)).find((each) => each)
+    const bound = misfit ?? bindShapes(two, sizes)
     assert.match(typeof bound === 'string' ? bound : [...bound].map((each) => each.join('=')).join(), expected)
   }
   assert.equal(showShape(['', 4, 'n']), '[?, 4, n]')
@@ -111,7 +120,7 @@ test('the queue gives its jobs in order, as many as fit, and none that was settl
   for (let i = 0; i < 20_000; i++) {
     const step = draw(10)
     if (step < 5) {
-      const job = new Job({ rows: 1 + draw(5), key: '', inputs: [] }, i, () => {})
+      const job = new Job({ rows: 1 + draw(5), key: '', inputs: [] }, { requestId: '', queuedAt: i }, () => {})
       queue.push(job)
       expected.push(job)
     } else if (step < 7 && expected.length > 0) {

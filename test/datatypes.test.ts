@@ -272,7 +272,7 @@ async function allRefused(model: string, bodies: readonly [body: unknown, words:
 test('a request whose shape does not fit is refused with the shape that would', async () => {
   const shaped = (shape: unknown): unknown => ({ inputs: [{ ...x, shape }] })
   const { json } = await gateway.infer('rows', { inputs: [tensor('x', 'FP32', [1, 3], [1, 2, 3])] })
-  assert.equal(json.error, 'input "x" has shape [1, 3] but the model takes [n, 2]: dimension 1 must be 2')
+  assert.equal(json.error, 'input "x": it has shape [1, 3] but the model takes [n, 2]: dimension 1 must be 2')
   await allRefused('rows', [
     [shaped([2]), /takes \[n, 2\]: it needs 2 dimensions/],
     [shaped([1, 2, 1]), /takes \[n, 2\]: it needs 2 dimensions/],

@@ -292,7 +292,7 @@ test('clients that hang up while their requests run or wait leave the others the
 })
 
 test('a head or a body that does not come in time is answered 408, and the connection ends', async (t) => {
-  const hasty = await startGateway(t, { store, settings: edgeWith({ headTimeoutMs: 300, bodyTimeoutMs: 600 }) })
+  const hasty = await startGateway(t, { store, settings: edgeWith({ headTimeoutMs: 300, requestTimeoutMs: 600 }) })
   const started = wireRequest('echo', good).slice(0, -5)
   const replies = [started, 'POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\n'].map(async (sent) => {
     const wire = await Wire.open(t, hasty.url)
@@ -306,7 +306,7 @@ test('a head or a body that does not come in time is answered 408, and the conne
 })
 
 test('a time for the body that is shorter than the usual one for the head is served', async (t) => {
-  const config = { auth: 'none', ...edgeWith({ bodyTimeoutMs: 5_000 }), admin: { port: 0 } }
+  const config = { auth: 'none', ...edgeWith({ requestTimeoutMs: 5_000 }), admin: { port: 0 } }
   const folder = await folderWith(t, { 'penstock.yaml': stringify(config), 'models/echo.onnx': echo })
   await penstock(t, ['serve', `${folder}/penstock.yaml`]).said(/penstock serves/)
 })

@@ -70,8 +70,8 @@ async function paste(line: string, cwd: string): Promise<any> {
 test('the banner says what is served where, and its curl line works when pasted', async (t) => {
   const served = await serve(t, { store: { path: ownStore }, models: { 'breast-cancer': { version: '1' } } })
   const [banner, line] = await served.said(/^penstock serves\n[\s\S]*Try it:\n {2}(curl .*)\n/)
-  assert.match(banner, /^ {4}breast-cancer version 1, on request 2$/m)
-  assert.match(banner, /^ {4}digits version 2, on request 1$/m)
+  assert.match(banner, /^ {4}breast-cancer version 1 \(also 2\)$/m)
+  assert.match(banner, /^ {4}digits version 2 \(also 1\)$/m)
   const answer = await paste(line!, repository)
   assert.equal(answer.model_name, 'breast-cancer')
   assert.equal(answer.outputs.length, 2)

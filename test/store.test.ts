@@ -117,7 +117,7 @@ test('a digest changes with every file of its version and with nothing else', as
   await digestNow(true)
   await writeFile(join(store, 'm/1/labels.txt'), 'a')
   await digestNow(true)
-  await rename(join(store, 'm/1/labels.txt'), join(store, 'm/1/names.txt'))
+  await rename(join(store, 'm/1/labels.txt'), join(store, 'm/1/label.txt'))
   assert.equal(await digestNow(true), other)
 })
 
@@ -179,7 +179,7 @@ test('a mistake in a manifest names the line', async (t) => {
     'm/1/m.onnx': pair,
     'm/1/manifest.yaml': text,
     'n/x.onnx': pair,
-    'n/manifest.yaml': 'owner: o\nlicence: l',
+    'n/manifest.yaml': 'data: { name: n, source: s, licence: l }',
   })
   assert.deepEqual(
     new Set(lines),
@@ -187,7 +187,7 @@ test('a mistake in a manifest names the line', async (t) => {
       'store/m/1/manifest.yaml:4: unknown key "license"',
       'store/m/1/manifest.yaml:6: metrics.accuracy: expected number, found "good"',
       'store/m/1/manifest.yaml:7: batching.rows: expected one of "independent"|"dependent"|"probe", found "maybe"',
-      'store/n/manifest.yaml: summary: is missing: expected string',
+      'store/n/manifest.yaml:1: data.split: is missing: expected string',
     ]),
   )
 })

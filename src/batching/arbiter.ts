@@ -3,7 +3,7 @@
  * the turn received is queued, so that requests which arrive together run together.
  */
 import type { Clock } from '../core/clock.ts'
-import type { Batch, Executor, Lane } from './lane.ts'
+import type { Executor, Lane, RunOffer } from './lane.ts'
 
 export class Arbiter {
   readonly #clock: Clock
@@ -50,7 +50,7 @@ export class Arbiter {
     if (!executor.free) return false
     const now = this.#clock.now()
     const freeAt = executor.idle ? now : Infinity
-    let best: { lane: Lane; offer: Batch } | undefined
+    let best: { lane: Lane; offer: RunOffer } | undefined
     for (const lane of this.#lanes) {
       const offer = lane.offer(now, freeAt)
       if (offer.kind === 'wait') this.#askAgainAt = Math.min(this.#askAgainAt, offer.until)

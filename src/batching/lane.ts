@@ -3,7 +3,8 @@
  * key may share a run; it asks its policy when to run; it hands a batch to an executor and each answer to its request.
  *
  * If a run fails, the batch is cut in half and both halves run again, so that of n requests the n-1 good ones succeed
- * and the culprit gets its own error. If a worker dies, its batch runs once more elsewhere.
+ * and the culprit gets its own error. If a worker dies, the halves of what it ran run once more; what is lost again is
+ * refused, because each try costs a worker.
  */
 import type { Clock } from '../core/clock.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
@@ -22,19 +23,20 @@ export interface Executor {
 
 /** The request behind a piece of work, as far as a lane cares. */
 export interface Claim {
+  readonly requestId: string
   readonly deadline: number
   readonly gone: boolean
   onGone(callback: () => void): void
 }
 
 /** A batch that could run now, and what it is worth beside those of other lanes. */
-export interface Batch {
+export interface RunOffer {
   readonly kind: 'run'
   readonly worth: number
   readonly take: () => readonly Job[]
 }
 
-type Offer = Batch | { readonly kind: 'wait'; readonly until: number }
+type Offer = RunOffer | { readonly kind: 'wait'; readonly until: number }
 
 export interface LaneOptions {
   readonly program: Program
@@ -48,7 +50,7 @@ export interface LaneOptions {
   /** Told of every run that ended well. */
   readonly onRun: (rows: number, computeMs: number) => void
   /** Told why a request's run failed; the client is not. */
-  readonly onFailure: (reason: string) => void
+  readonly onFailure: (reason: string, requestId: string) => void
 }
 
 const mostLosses = 2
@@ -89,7 +91,7 @@ export class Lane {
 
   #queue(work: Work, claim: Claim, resolve: (outcome: Done | Refusal) => void): void {
     const { clock, poke } = this.#options
-    const job = new Job(work, clock.now(), resolve)
+    const job = new Job(work, { requestId: claim.requestId, queuedAt: clock.now() }, resolve)
     const queue = this.#queues.get(work.key) ?? new Queue(work.key)
     this.#queues.set(work.key, queue)
     queue.push(job)
@@ -146,6 +148,7 @@ export class Lane {
     )
     if (ran.kind === 'failed') return this.#bisect(live, ran.reason)
     if (ran.kind === 'lost') return this.#rescue(live)
+    if (ran.kind === 'unstarted') return this.#runAgain([live])
     const { computeMs } = ran
     const batchRows = live.reduce((sum, job) => sum + job.work.rows, 0)
     onRun(batchRows, computeMs)
@@ -155,22 +158,26 @@ export class Lane {
   }
 
   #bisect(jobs: readonly Job[], reason: string): void {
-    if (jobs.length > 1) return this.#runHalves(jobs)
-    this.#options.onFailure(reason)
+    if (jobs.length > 1) return this.#runAgain(halves(jobs))
+    this.#options.onFailure(reason, jobs[0]!.requestId)
     jobs[0]!.settle(refuse('model_failed', "the model failed on this input; the gateway's log says why"))
   }
 
   /** Halves here too: of the requests beside the one that killed the worker, half are out of its way. */
   #rescue(jobs: readonly Job[]): void {
     for (const job of jobs) if (++job.losses >= mostLosses) job.settle(refuse('model_failed', diedTwice))
-    this.#runHalves(jobs)
+    this.#runAgain(halves(jobs))
   }
 
-  #runHalves(jobs: readonly Job[]): void {
-    const middle = Math.ceil(jobs.length / 2)
-    for (const half of [jobs.slice(0, middle), jobs.slice(middle)]) if (half.length > 0) this.#again.push(half)
+  #runAgain(batches: readonly (readonly Job[])[]): void {
+    this.#again.push(...batches.filter((jobs) => jobs.length > 0))
     this.#options.poke(this)
   }
+}
+
+function halves(jobs: readonly Job[]): (readonly Job[])[] {
+  const middle = Math.ceil(jobs.length / 2)
+  return [jobs.slice(0, middle), jobs.slice(middle)]
 }
 
 const diedTwice = 'the worker died twice while it ran the batch that held this request'

@@ -11,9 +11,16 @@ export interface Done {
   readonly computeMs: number
 }
 
+/** Whose job it is, and since when it waits on the clock's scale. */
+interface Ticket {
+  readonly requestId: string
+  readonly queuedAt: number
+}
+
 /** A request in a lane, from `run` to its answer. Settled once; whatever comes later is ignored. */
 export class Job {
   readonly work: Work
+  readonly requestId: string
   readonly queuedAt: number
   state: 'waiting' | 'running' | 'settled' = 'waiting'
   /** How many runs were lost with their worker. */
@@ -21,9 +28,10 @@ export class Job {
   readonly #resolve: (outcome: Done | Refusal) => void
   #cancelTimer: (() => void) | undefined
 
-  constructor(work: Work, queuedAt: number, resolve: (outcome: Done | Refusal) => void) {
+  constructor(work: Work, ticket: Ticket, resolve: (outcome: Done | Refusal) => void) {
     this.work = work
-    this.queuedAt = queuedAt
+    this.requestId = ticket.requestId
+    this.queuedAt = ticket.queuedAt
     this.#resolve = resolve
   }
 

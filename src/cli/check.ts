@@ -18,6 +18,8 @@ export async function check(path: string): Promise<void> {
     }
   }
   await gateway.close()
-  const { edge } = file.config
-  process.stdout.write(`\nOK: ${path} would listen on ${edge.host}:${edge.port}\n`)
+  const { edge, admin } = file.config
+  process.stdout.write(
+    `\nOK: ${path} would listen on ${edge.host}:${edge.port}, and for admin on ${admin.host}:${admin.port}\n`,
+  )
 }

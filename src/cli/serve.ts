@@ -39,7 +39,8 @@ export async function start(
   const created = await createGateway(file)
   if ('mistakes' in created) return created
   const { gateway } = created
-  const onDefect = (error: unknown) => gateway.log.error({ err: error }, 'a defect: please report it')
+  const onDefect = (error: unknown, requestId: string) =>
+    gateway.log.error({ requestId, err: error }, 'a defect: please report it')
   const edge = new HttpEdge(config.edge, { serving: gateway, clock: systemClock, onDefect })
   const admin = new AdminEdge(config.admin, gateway)
   const stop = async () => {
@@ -49,12 +50,11 @@ export async function start(
     return clean
   }
   try {
-    const adminUrl = urlOf(config.admin.host, await listen(admin, 'admin', config))
     const url = urlOf(config.edge.host, await listen(edge, 'edge', config))
+    const adminUrl = urlOf(config.admin.host, await listen(admin, 'admin', config))
     return { running: { gateway, url, adminUrl, stop } }
   } catch (problem) {
-    admin.close()
-    await gateway.close()
+    await stop()
     return { problem: (problem as Error).message }
   }
 }
@@ -88,7 +88,7 @@ function banner({ gateway, url, adminUrl }: Running): string {
   const models = [...gateway.models.values()]
   const names = models.map(({ name, version, versions }) => {
     const others = [...versions.keys()].filter((each) => each !== version)
-    return `    ${name} version ${version}${others.length > 0 ? `, on request ${others.join(', ')}` : ''}`
+    return `    ${name} version ${version}${others.length > 0 ? ` (also ${others.join(', ')})` : ''}`
   })
   return `penstock serves
 ${names.join('\n')}

@@ -87,9 +87,13 @@ function describe(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') {
     return `${prefix}unknown key${issue.keys.length > 1 ? 's' : ''} ${issue.keys.map((key) => `"${key}"`).join(', ')}`
   }
+  if (issue.code === 'custom') return `${prefix}${issue.message}`
   const found = foundBy(issue)
   const expected = lowerFirst(
-    issue.message.replace(/^Invalid (input|option|discriminator value)[:.] /, '').replace(/, received .*$/, ''),
+    issue.message
+      .replace(/^Invalid (input|option|discriminator value)[:.] /, '')
+      .replace(/, received .*$/, '')
+      .replace('expected object', 'expected a mapping'),
   )
   return `${prefix}${found === undefined ? `is missing: ${expected}` : `${expected}, found ${showFound(found)}`}`
 }

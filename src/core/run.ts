@@ -14,5 +14,7 @@ export type Ran =
   | { readonly kind: 'done'; readonly outputs: readonly (readonly Tensor[])[]; readonly computeMs: number }
   /** The model refused the input, or its outputs made no sense. */
   | { readonly kind: 'failed'; readonly reason: string }
-  /** The worker died under it: nothing is known about the input. */
+  /** The worker died while it ran this: the input may be the cause. */
   | { readonly kind: 'lost' }
+  /** The worker died before it began with this. */
+  | { readonly kind: 'unstarted' }

@@ -67,9 +67,18 @@ export function showShape(shape: readonly Dim[]): string {
   return `[${shape.map((dim) => (dim === '' ? '?' : dim)).join(', ')}]`
 }
 
+/** What keeps a shape from fitting one input's specification, as a sentence; undefined if it fits. */
+export function shapeMisfit(spec: TensorSpec, shape: readonly number[]): string | undefined {
+  if (shape.length !== spec.shape.length) return misfit(spec, shape, `it needs ${spec.shape.length} dimensions`)
+  for (const [axis, dim] of spec.shape.entries()) {
+    if (typeof dim === 'number' && shape[axis] !== dim) return misfit(spec, shape, `dimension ${axis} must be ${dim}`)
+  }
+  return undefined
+}
+
 /**
- * Holds the shapes of a request's inputs (in the order of `specs`) against the specifications, and binds each named
- * dimension to its one value. Returns the binding, or the sentence that says what does not fit.
+ * Binds each named dimension of inputs that fit (in the order of `specs`) to its one value. Returns the binding, or the
+ * sentence that says which two inputs do not fit each other.
  */
 export function bindShapes(
   specs: readonly TensorSpec[],
@@ -78,21 +87,17 @@ export function bindShapes(
   const bound = new Map<string, number>()
   for (const [i, spec] of specs.entries()) {
     const shape = shapes[i]!
-    if (shape.length !== spec.shape.length) return misfit(spec, shape, `it needs ${spec.shape.length} dimensions`)
     for (const [axis, dim] of spec.shape.entries()) {
-      const size = shape[axis]!
-      if (typeof dim === 'number') {
-        if (size !== dim) return misfit(spec, shape, `dimension ${axis} must be ${dim}`)
-      } else if (dim !== '') {
-        const before = bound.get(dim)
-        if (before === undefined) bound.set(dim, size)
-        else if (before !== size) return misfit(spec, shape, `"${dim}" is ${before} in another input of this request`)
-      }
+      if (typeof dim === 'number' || dim === '') continue
+      const before = bound.get(dim)
+      if (before === undefined) bound.set(dim, shape[axis]!)
+      else if (before !== shape[axis])
+        return `input "${spec.name}": ${misfit(spec, shape, `"${dim}" is ${before} in another input of this request`)}`
     }
   }
   return bound
 }
 
 function misfit(spec: TensorSpec, shape: readonly number[], why: string): string {
-  return `input "${spec.name}" has shape ${showShape(shape)} but the model takes ${showShape(spec.shape)}: ${why}`
+  return `it has shape ${showShape(shape)} but the model takes ${showShape(spec.shape)}: ${why}`
 }

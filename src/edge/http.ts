@@ -19,31 +19,31 @@ import { refusalBody, writeBody, writeJson, writeRefusal } from './respond.ts'
 import { match, type Operation } from './routes.ts'
 import type { Serving } from './serving.ts'
 
-export interface Wiring {
+export interface Surroundings {
   readonly serving: Serving
   readonly clock: Clock
   /** Told of defects: errors that should have been refusals. */
-  readonly onDefect: (error: unknown) => void
+  readonly onDefect: (error: unknown, requestId: string) => void
 }
 
 type InferOperation = Extract<Operation, { model: string }>
 
 export class HttpEdge {
   readonly #options: EdgeOptions
-  readonly #wiring: Wiring
+  readonly #around: Surroundings
   readonly #limits: BodyLimits
   readonly #server: Server
   readonly #connections: Connections
   #requests = 0
 
-  constructor(options: EdgeOptions, wiring: Wiring) {
+  constructor(options: EdgeOptions, around: Surroundings) {
     this.#options = options
-    this.#wiring = wiring
+    this.#around = around
     this.#limits = { maxBytes: options.maxBodyBytes, budget: new BodyBudget(options.maxBufferedBytes) }
     this.#server = createServer({
       maxHeaderSize: options.maxHeaderBytes,
-      headersTimeout: Math.min(options.headTimeoutMs, options.bodyTimeoutMs),
-      requestTimeout: options.bodyTimeoutMs,
+      headersTimeout: Math.min(options.headTimeoutMs, options.requestTimeoutMs),
+      requestTimeout: options.requestTimeoutMs,
       keepAliveTimeout: options.idleTimeoutMs,
       connectionsCheckingInterval: 1_000,
       noDelay: true,
@@ -61,7 +61,7 @@ export class HttpEdge {
 
   /** Stops without losing a request; settles with whether every connection ended by itself. */
   drain(): Promise<boolean> {
-    return this.#connections.drain(this.#options.drain, this.#wiring.clock)
+    return this.#connections.drain(this.#options.drain, this.#around.clock)
   }
 
   #handle(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
@@ -77,7 +77,7 @@ export class HttpEdge {
       writeRefusal(response, operation.refusal, this.#requestId())
       return
     }
-    const said = inform(operation, this.#wiring.serving, this.#connections.draining)
+    const said = inform(operation, this.#around.serving, this.#connections.draining)
     if (isRefusal(said)) writeRefusal(response, said, this.#requestId())
     else writeJson(response, said.status, said.body)
   }
@@ -116,7 +116,7 @@ export class HttpEdge {
     { model, version }: InferOperation,
     awaitsContinue: boolean,
   ): Promise<void> {
-    const { serving, onDefect } = this.#wiring
+    const { serving, onDefect } = this.#around
     const journal = serving.open()
     const call = new HttpCall(request, response, {
       requestId: this.#requestId(),
@@ -128,7 +128,7 @@ export class HttpEdge {
       onClosed: () => journal.close(),
     })
     const answer = await infer(call, serving.steps, journal).catch((error: unknown) => {
-      onDefect(error)
+      onDefect(error, call.requestId)
       return refuse('internal', 'a defect of the gateway; its log says more')
     })
     this.#answer(call, response, { answer, journal })

@@ -17,7 +17,7 @@ export const edgeOptions = z.strictObject({
     .describe('Most bytes of bodies held at once, over all requests. Beyond it: 503.'),
   maxHeaderBytes: z.int().min(1024).default(16_384).describe('Largest request head. Beyond it: 431.'),
   headTimeoutMs: milliseconds.default(10_000).describe('Time to send a request head. Beyond it: 408.'),
-  bodyTimeoutMs: milliseconds.default(30_000).describe('Time to send head and body. Beyond it: 408.'),
+  requestTimeoutMs: milliseconds.default(30_000).describe('Time to send head and body. Beyond it: 408.'),
   idleTimeoutMs: milliseconds.default(75_000).describe('Time a connection may stay open without a request.'),
   deadlineMs: milliseconds.default(30_000).describe('Time from arrival to answer. Beyond it: 504.'),
   drain: z

@@ -10,7 +10,7 @@ import { manifestSchema } from './options.ts'
 export type Manifest = z.output<typeof manifestSchema>
 
 /** The manifest of a version that has none. */
-export const noManifest: Manifest = manifestSchema.parse({ summary: '', owner: '', licence: '' })
+export const noManifest: Manifest = manifestSchema.parse({})
 
 export async function readManifest(file: string): Promise<{ value: Manifest } | { mistakes: Mistake[] }> {
   return readDocument(file, await readFile(file, 'utf8'), manifestSchema)

@@ -11,9 +11,9 @@ const mapping = z.strictObject({
 })
 
 export const manifestSchema = z.strictObject({
-  summary: z.string().describe('One sentence that says what it is.'),
-  owner: z.string().describe('Who answers for it.'),
-  licence: z.string().describe('Of the trained weights.'),
+  summary: z.string().default('').describe('One sentence that says what it is.'),
+  owner: z.string().default('').describe('Who answers for it.'),
+  licence: z.string().default('').describe('Of the trained weights.'),
   data: z
     .strictObject({
       name: z.string().describe('What the data set is called.'),

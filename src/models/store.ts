@@ -71,7 +71,7 @@ async function placesOf(store: string, name: string): Promise<Place[]> {
   const path = join(store, name)
   if ((await kindOf(path)) !== 'folder') {
     if (!isGraph(name)) return []
-    return [{ model: basename(name, '.onnx'), version: '1', folder: undefined, graphs: [path], others: [] }]
+    return [{ model: name.slice(0, -'.onnx'.length), version: '1', folder: undefined, graphs: [path], others: [] }]
   }
   const children = await visible(path)
   const versions: Place[] = []
@@ -92,7 +92,7 @@ function graphsIn(folder: string, names: readonly string[]): string[] {
 }
 
 function isGraph(name: string): boolean {
-  return name.endsWith('.onnx')
+  return /\.onnx$/i.test(name)
 }
 
 async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mistake[] }> {

@@ -145,12 +145,16 @@ export class Executor {
   async #watch(slab: Slab): Promise<void> {
     while (this.#runs.length > 0 && slab === this.#slab) {
       const seen = slab.doneCount
-      for (let run = this.#runs[0]; run && this.#isOver(run); run = this.#runs[0]) {
-        this.#runs.shift()
-        run.resolve(this.#complete(run))
-        this.#options.onFree()
-      }
+      this.#collect()
       if (this.#runs.length > 0) await slab.finished(seen)
+    }
+  }
+
+  #collect(): void {
+    for (let run = this.#runs[0]; run && this.#isOver(run); run = this.#runs[0]) {
+      this.#runs.shift()
+      run.resolve(this.#complete(run))
+      this.#options.onFree()
     }
   }
 
@@ -172,12 +176,15 @@ export class Executor {
 
   #buryWorker(reason: string): void {
     this.alive = false
+    this.#collect()
     this.#mail.close()
     if (this.#closing) return
     this.deaths++
     this.#options.onDeath(reason)
     for (const [session, loaded] of this.#loads) loaded({ session, problem: `the worker died: ${reason}` })
-    for (const { resolve } of this.#runs.splice(0)) resolve({ kind: 'lost' })
+    const [running, ...staged] = this.#runs.splice(0)
+    running?.resolve({ kind: 'lost' })
+    for (const { resolve } of staged) resolve({ kind: 'unstarted' })
     this.#slab.ring()
     this.#cancelRestart = this.#options.clock.after(this.#restartMs, () => void this.#restart())
     this.#restartMs = Math.min(this.#restartMs * 2, slowestRestartMs)

@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { InferRequest, WantedOutput } from '../../core/call.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
-import { bindShapes, hasRowAxis, varies, type Signature, type TensorSpec } from '../../core/signature.ts'
+import { bindShapes, hasRowAxis, shapeMisfit, varies, type Signature, type TensorSpec } from '../../core/signature.ts'
 import type { Tensor, TensorData } from '../../core/tensor.ts'
 import { readBinary } from './binary.ts'
 import { readElements } from './elements.ts'
@@ -178,6 +178,8 @@ function readInput(spec: TensorSpec, { datatype, shape, data }: Json, binary: Ui
   const problem = shapeProblem(shape, spec.datatype === 'BYTES' ? maxStrings : maxElements)
   if (problem) return problem
   const dims = shape as readonly number[]
+  const misfit = shapeMisfit(spec, dims)
+  if (misfit) return misfit
   if (!binary && data === undefined) return 'it has no data: give "data", or "binary_data_size" with binary data'
   const elements: TensorData | string = binary
     ? readBinary(spec.datatype, binary, dims)
