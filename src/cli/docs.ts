@@ -2,6 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { editorSchemas } from '../config.ts'
 import { refusals } from '../core/refusal.ts'
+import { describedPaths } from '../edge/routes.ts'
 import { describeMetrics } from '../gateway.ts'
 import { failWith } from './report.ts'
 
@@ -49,8 +50,10 @@ function reference(config: Schema, manifest: Schema): string {
     'What may stand in the `manifest.yaml` of a version. A version without one is served too.',
     table(['key', 'default', 'takes', 'meaning'], optionRows('', manifest)),
     '## Refusals',
-    'Every refusal has the body `{"error": "...", "code": "...", "request_id": "..."}`. The code is also the metric label.',
+    'The body is `{"error": "...", "code": "...", "request_id": "..."}`; `request_id` is left out where no request was understood. What may be tried again says when in `retry-after`. For inference requests the code is also the metric label.',
     table(['code', 'HTTP', 'gRPC', 'retry', 'meaning'], refusalRows),
+    '## Paths',
+    table(['method', 'path', 'what'], pathRows),
     '## Metrics',
     'At `/metrics` on the admin listener, with the process metrics of prom-client beside them.',
     table(['name', 'meaning'], metricRows),
@@ -59,6 +62,8 @@ function reference(config: Schema, manifest: Schema): string {
     .join('\n\n')
     .replace(/\n+$/, '\n')
 }
+
+const pathRows = describedPaths.map(({ method, path, what }) => [method, `\`${path}\``, what])
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
