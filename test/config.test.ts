@@ -172,6 +172,15 @@ test('what the file does not say has its default, and nobody can change it after
   assert.equal(fixed.store.path, '/srv/models')
 })
 
+test('a version written without quotes is never another version: 1.10 is not 1.1', async (t) => {
+  for (const version of ['1.10', '1.0', '0x2']) {
+    const folder = await folderWith(t, { 'penstock.yaml': `auth: none\nmodels: { m: { version: ${version} } }\n` })
+    const loaded = await loadConfig(join(folder, 'penstock.yaml'))
+    const read = 'config' in loaded ? loaded.config.models['m']?.version : undefined
+    assert.ok(read === undefined || read === version, `${version} became ${read}`)
+  }
+})
+
 test('loopback has several names', async (t) => {
   for (const host of ['localhost', '127.0.0.2', '::1']) {
     assert.equal((await configWith(t, { edge: { host } })).config.edge.host, host)
