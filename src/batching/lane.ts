@@ -97,8 +97,9 @@ export class Lane {
     queue.push(job)
     this.rows += work.rows
     const giveUp = (outcome: Refusal) => {
-      if (job.state === 'waiting') this.#leave(queue, () => queue.forget(job))
+      const waited = job.state === 'waiting'
       job.settle(outcome)
+      if (waited) this.#leave(queue, () => queue.forget(job))
     }
     job.timedBy(clock.after(claim.deadline - job.queuedAt, () => giveUp(tooLate())))
     claim.onGone(() => giveUp(hungUp()))

@@ -52,6 +52,8 @@ export class Queue {
   rows = 0
   #jobs: Job[] = []
   #head = 0
+  /** Settled jobs that may still have a place. */
+  #forgotten = 0
 
   constructor(key: string) {
     this.key = key
@@ -68,9 +70,12 @@ export class Queue {
     this.rows += job.work.rows
   }
 
-  /** Accounts for a job that is settled while it waits; its place is skipped when the head reaches it. */
+  /** Accounts for a job that was settled while it waited; its place is skipped when the head reaches it. */
   forget(job: Job): void {
     this.rows -= job.work.rows
+    this.#forgotten++
+    // Clients that come and go must not pile up behind one that waits.
+    if (this.#forgotten > 64 && this.#forgotten * 2 > this.#jobs.length - this.#head) this.#sweep()
   }
 
   /** Takes jobs from the head while they fit into `maxRows`; at least one, so that a large request is not stuck. */
@@ -87,6 +92,12 @@ export class Queue {
     this.rows -= rows
     this.#compact()
     return taken
+  }
+
+  #sweep(): void {
+    this.#jobs = this.#jobs.slice(this.#head).filter(({ state }) => state === 'waiting')
+    this.#head = 0
+    this.#forgotten = 0
   }
 
   /** Shifting an array for every job is linear in the queue; moving the rest once in a while is not. */
