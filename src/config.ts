@@ -15,9 +15,9 @@ import { runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
 const modelOptions = z.strictObject({
+  // Not a number too: YAML would make 1.1 of the version 1.10.
   version: z
-    .union([z.string(), z.number()])
-    .transform(String)
+    .string({ error: 'expected a version in quotes' })
     .optional()
     .describe('Serves requests that name no version. Without it the newest does.'),
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),

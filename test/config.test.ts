@@ -58,9 +58,9 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
     /^penstock\.yaml:5: models\.digits\.batching\.policy\.maxRows: .*1, found 0$/,
   ],
   [
-    'a version that is neither a name nor a number',
-    'auth: none\nmodels:\n  digits:\n    version: [1]',
-    /^penstock\.yaml:4: models\.digits\.version: expected string or number, found a list$/,
+    'a version without quotes',
+    'auth: none\nmodels:\n  digits:\n    version: 1',
+    /^penstock\.yaml:4: models\.digits\.version: expected a version in quotes, found 1$/,
   ],
   [
     'one port for two listeners',

@@ -94,7 +94,8 @@ function explainLoad(problem: string): string {
     return `an input or output has a type that cannot be served: ${said}`
   if (/protobuf|does not have a graph/i.test(problem)) return 'not an ONNX model, or a damaged one: export it again'
   if (/not a registered function\/op|Could not find an implementation|No Op registered/i.test(problem)) {
-    return `uses an operator that ONNX Runtime does not have: ${said}`
+    return `uses an operator that ONNX Runtime does not have: export it with standard operators (${said})`
   }
+  if (said.includes('is not a tensor')) return `${said}: export it with tensors only`
   return `ONNX Runtime cannot load it: ${said}`
 }
