@@ -41,7 +41,8 @@ export interface Gauges {
 
 export class Instruments {
   readonly #clock: Clock
-  readonly #counts = new Map<string, VersionCounts>()
+  readonly #counts: VersionCounts[] = []
+  readonly #byModel = new Map<string, Map<string, VersionCounts>>()
   readonly #registry = new Registry()
 
   constructor(clock: Clock, gauges: Gauges) {
@@ -55,9 +56,12 @@ export class Instruments {
   }
 
   of(model: string, version: string): VersionCounts {
-    const key = `${model}\n${version}`
-    let counts = this.#counts.get(key)
-    if (!counts) this.#counts.set(key, (counts = new VersionCounts(model, version)))
+    // Asked twice in the life of each request: two look-ups are cheaper than to put a key together.
+    const known = this.#byModel.get(model)?.get(version)
+    if (known) return known
+    const counts = new VersionCounts(model, version)
+    this.#byModel.set(model, (this.#byModel.get(model) ?? new Map<string, VersionCounts>()).set(version, counts))
+    this.#counts.push(counts)
     return counts
   }
 
@@ -109,7 +113,7 @@ export class Instruments {
       registers,
       collect() {
         this.reset()
-        for (const { model, version, outcomes } of counts.values()) {
+        for (const { model, version, outcomes } of counts) {
           for (const [code, count] of outcomes) this.inc({ model, version, code }, count)
         }
       },
@@ -146,12 +150,12 @@ export class Instruments {
   #registerHistograms(): void {
     const phases: readonly Phase[] = ['queue', 'compute', 'total']
     this.#histogram('penstock_request_seconds', 'Time of inference requests by phase.', 1_000, () =>
-      [...this.#counts.values()].flatMap(({ model, version, phases: own }) =>
+      this.#counts.flatMap(({ model, version, phases: own }) =>
         phases.map((phase) => ({ labels: { model, version, phase }, histogram: own[phase] })),
       ),
     )
     this.#histogram('penstock_batch_rows', 'Rows in a run.', 1, () =>
-      [...this.#counts.values()].map(({ model, version, batchRows }) => ({
+      this.#counts.map(({ model, version, batchRows }) => ({
         labels: { model, version },
         histogram: batchRows,
       })),
