@@ -11,7 +11,7 @@ import { redact, type Config, type ConfigFile } from './config.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
 import { refuse, type Refusal } from './core/refusal.ts'
-import { showShape, type TensorSpec } from './core/signature.ts'
+import { showSpec } from './core/signature.ts'
 import { loadFleet, type Model, type Version } from './models/fleet.ts'
 import { scanStore, type Bundle } from './models/store.ts'
 import type { Steps, Target } from './pipeline.ts'
@@ -198,10 +198,6 @@ export class Gateway {
     const { independent: batched, why } = rows
     return { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows, lane, counts }
   }
-}
-
-export function showSpec({ name, datatype, shape }: TensorSpec): string {
-  return `${name} ${datatype} ${showShape(shape)}`
 }
 
 /** Name and meaning of every metric, for the reference. */

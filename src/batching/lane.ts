@@ -143,10 +143,11 @@ export class Lane {
     const live = jobs.filter((job) => job.state === 'running')
     if (live.length === 0) return
     const startedAt = clock.now()
-    const ran = await executor.run(
-      program,
-      live.map((job) => job.work),
-    )
+    const works = live.map((job) => job.work)
+    // What an executor throws is a defect; it must not leave requests without an answer.
+    const ran = await executor.run(program, works).catch((error: unknown): Ran => {
+      return { kind: 'failed', reason: `a defect: ${String(error)}` }
+    })
     if (ran.kind === 'failed') return this.#bisect(live, ran.reason)
     if (ran.kind === 'lost') return this.#rescue(live)
     if (ran.kind === 'unstarted') return this.#runAgain([live])

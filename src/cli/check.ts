@@ -1,5 +1,6 @@
 /** `penstock check`: everything that `serve` does short of listening, and what would be served. */
-import { createGateway, showSpec } from '../gateway.ts'
+import { showSpec } from '../core/signature.ts'
+import { createGateway } from '../gateway.ts'
 import { configOrExit, fail } from './report.ts'
 
 export async function check(path: string): Promise<void> {

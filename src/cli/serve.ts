@@ -78,9 +78,15 @@ function urlOf(host: string, port: number): string {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
+/** Settles with the first signal to stop. A second one finds nobody listening, and ends the process at once. */
 function stopSignal(): Promise<string> {
+  const signals = ['SIGTERM', 'SIGINT'] as const
   return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => resolve(signal))
+    const heard = (signal: string) => {
+      for (const each of signals) process.off(each, heard)
+      resolve(signal)
+    }
+    for (const each of signals) process.on(each, heard)
   })
 }
 

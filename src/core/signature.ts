@@ -67,6 +67,11 @@ export function showShape(shape: readonly Dim[]): string {
   return `[${shape.map((dim) => (dim === '' ? '?' : dim)).join(', ')}]`
 }
 
+/** For people: image UINT8 [batch, 1, 28, 28]. */
+export function showSpec({ name, datatype, shape }: TensorSpec): string {
+  return `${name} ${datatype} ${showShape(shape)}`
+}
+
 /** What keeps a shape from fitting one input's specification, as a sentence; undefined if it fits. */
 export function shapeMisfit(spec: TensorSpec, shape: readonly number[]): string | undefined {
   if (shape.length !== spec.shape.length) return misfit(spec, shape, `it needs ${spec.shape.length} dimensions`)

@@ -69,10 +69,10 @@ export class Executor {
   }
 
   /** Copies the works into the next slot and runs them together. Call only when `free`. */
-  run(program: Program, works: readonly Work[]): Promise<Ran> {
+  async run(program: Program, works: readonly Work[]): Promise<Ran> {
     const slot = this.#nextSlot
     const batch = this.#stage(slot, program, works)
-    if (typeof batch === 'string') return Promise.resolve({ kind: 'failed', reason: batch })
+    if (typeof batch === 'string') return { kind: 'failed', reason: batch }
     this.#nextSlot = (slot + 1) % this.#slab.slots
     return new Promise((resolve) => {
       this.#runs.push({ batch, slot, resolve })
