@@ -39,6 +39,9 @@ export interface Gauges {
   readonly executors: () => Iterable<{ alive: boolean; deaths: number }>
 }
 
+/** Sizes of batches that are told apart. Clients choose their rows; beyond this many, powers of two stand for them. */
+const mostSizes = 512
+
 export class Instruments {
   readonly #clock: Clock
   readonly #counts: VersionCounts[] = []
@@ -70,8 +73,9 @@ export class Instruments {
     counts.batchRows.record(rows)
     counts.rows += rows
     counts.lastInferenceEpochMs = this.#clock.epoch()
-    const batch = counts.batches.get(rows)
-    if (!batch) counts.batches.set(rows, { runs: 1, computeMs })
+    const size = counts.batches.size < mostSizes || counts.batches.has(rows) ? rows : 2 ** Math.ceil(Math.log2(rows))
+    const batch = counts.batches.get(size)
+    if (!batch) counts.batches.set(size, { runs: 1, computeMs })
     else {
       batch.runs++
       batch.computeMs += computeMs
