@@ -1,11 +1,12 @@
 /** `npm run bench -- NAME`: runs one bench; without a name, says which there are. `--quick` is for trying, not for the record. */
 import { parseArgs } from 'node:util'
+import { decode } from './decode.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
 
-const benches: readonly Bench[] = [overhead, offline]
+const benches: readonly Bench[] = [overhead, offline, decode]
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false } },

@@ -1,120 +1,205 @@
 /**
- * JSON elements into typed memory. Every value is checked against its datatype before it is stored: typed arrays wrap
- * silently (300 as UINT8 becomes 44).
+ * A tensor's JSON elements from bytes into typed memory, without an array of JavaScript values between. What does not go
+ * in is looked at again, slowly, to say what is wrong: malformed JSON first, then the number of elements, then the
+ * first element that does not fit.
  */
-import { numerics, type Datatype, type NumericArray, type NumericDatatype } from '../../core/datatype.ts'
+import { numerics, type Datatype, type NumericArray } from '../../core/datatype.ts'
 import { elementCount, joinStrings, type TensorData } from '../../core/tensor.ts'
+import { isWhole, readBig, readFloat, readInteger, textOf } from './numbers.ts'
+import { isSpace, type Scanner } from './scanner.ts'
 
-type List = readonly unknown[]
+const listStart = 0x5b
+const listEnd = 0x5d
+const comma = 0x2c
 
-/** Flat or nested `data` of the given shape. Returns the elements, or what is wrong with them. */
-export function readElements(datatype: Datatype, data: unknown, shape: readonly number[]): TensorData | string {
-  if (datatype === 'FP16') return 'FP16 has no form in JSON: send it as binary tensor data'
-  if (!Array.isArray(data)) return 'its data must be a list'
-  const flat = Array.isArray(data[0]) ? flatten(data, shape) : data
-  if (typeof flat === 'string') return flat
-  const count = elementCount(shape)
-  if (flat.length !== count) return `its data holds ${flat.length} elements but its shape needs ${count}`
-  return datatype === 'BYTES' ? readStrings(flat) : readNumbers(datatype, flat)
+/** Reads one element where the data is at, stores it as element `i`, and returns the place behind it, or -1. */
+type ReadElement = (bytes: Uint8Array, at: number, data: never, i: number) => number
+
+interface Target {
+  readonly datatype: Datatype
+  readonly read: ReadElement
+  readonly data: NumericArray
+  /** Ends the reading, once all elements are there. */
+  readonly finish: () => TensorData
 }
 
-/** Nested lists must be nested just as the shape says, or rows would silently slip into each other. */
-function flatten(data: List, shape: readonly number[]): List | string {
-  let level: List = data
-  for (const [axis, size] of shape.entries()) {
-    const last = axis === shape.length - 1
-    const next: unknown[] = []
-    if (axis === 0 && level.length !== size) return raggedness(axis, size)
-    if (last) return level
-    for (const list of level) {
-      if (!Array.isArray(list) || list.length !== shape[axis + 1]) return raggedness(axis + 1, shape[axis + 1]!)
-      for (const each of list as List) next.push(each)
-    }
-    level = next
+/** Flat or nested `data` of the given shape, from where the scanner is. Returns the elements, or what is wrong. */
+export function scanElements(scanner: Scanner, datatype: Datatype, shape: readonly number[]): TensorData | string {
+  const isList = scanner.space() === listStart
+  if (!isList || datatype === 'FP16') {
+    scanner.skip()
+    return isList || datatype === 'FP16'
+      ? 'FP16 has no form in JSON: send it as binary tensor data'
+      : 'its data must be a list'
   }
-  return level
+  const from = scanner.at
+  const target = targetFor(scanner, datatype, elementCount(shape))
+  const problem = new ElementReader(scanner, target, shape).read()
+  if (problem === undefined) return target.finish()
+  // Whatever is wrong with the elements, the rest may not be JSON at all.
+  scanner.at = from
+  scanner.skip()
+  return problem
+}
+
+function targetFor(scanner: Scanner, datatype: Datatype, count: number): Target {
+  if (datatype === 'BYTES') return stringTarget(scanner)
+  // Each element takes two bytes or more, so a shape that promises more than can come gets no memory for it.
+  const size = Math.min(count, Math.ceil((scanner.bytes.length - scanner.at) / 2))
+  const { array, bytes } = numerics[datatype]
+  // Small tensors share memory of Node's pool: memory of its own for each costs more than to fill it.
+  const { buffer, byteOffset } = Buffer.allocUnsafe(size * bytes)
+  const data = new array(buffer, byteOffset, size)
+  return { datatype, read: readerFor(datatype), data, finish: () => data }
+}
+
+function readerFor(datatype: Datatype): ReadElement {
+  if (datatype === 'FP32' || datatype === 'FP64') return readFloat
+  if (datatype === 'INT64' || datatype === 'UINT64') return readBig
+  return datatype === 'BOOL' ? readBoolean : readInteger
+}
+
+const word = { true: [0x74, 0x72, 0x75, 0x65], false: [0x66, 0x61, 0x6c, 0x73, 0x65] }
+
+function readBoolean(bytes: Uint8Array, at: number, data: Uint8Array, i: number): number {
+  const value = bytes[at] === word.true[0]
+  const expected = value ? word.true : word.false
+  for (let k = 0; k < expected.length; k++) if (bytes[at + k] !== expected[k]) return -1
+  data[i] = value ? 1 : 0
+  return at + expected.length
+}
+
+const utf8 = new TextEncoder()
+
+function stringTarget(scanner: Scanner): Target {
+  const parts: Uint8Array[] = []
+  const read = (bytes: Uint8Array, at: number): number => {
+    if (bytes[at] !== 0x22) return -1
+    scanner.at = at
+    scanner.skipString()
+    const end = scanner.at
+    if (!scanner.escaped) parts.push(bytes.subarray(at + 1, end - 1))
+    else {
+      scanner.at = at
+      const text = scanner.value() as string
+      if (text.includes('\0') || !text.isWellFormed()) return -1
+      parts.push(utf8.encode(text))
+    }
+    return end
+  }
+  return { datatype: 'BYTES', read, data: new Uint8Array(0), finish: () => joinStrings(parts) }
+}
+
+class ElementReader {
+  readonly #scanner: Scanner
+  readonly #target: Target
+  readonly #shape: readonly number[]
+  /** Elements that are stored. */
+  #done = 0
+
+  constructor(scanner: Scanner, target: Target, shape: readonly number[]) {
+    this.#scanner = scanner
+    this.#target = target
+    this.#shape = shape
+  }
+
+  /** From the opening bracket to behind the closing one. Returns what is wrong. */
+  read(): string | undefined {
+    const { bytes, at } = this.#scanner
+    let p = at + 1
+    while (isSpace(bytes[p])) p++
+    const nested = bytes[p] === listStart && this.#shape.length > 0
+    return nested ? this.#level(0) : this.#row(elementCount(this.#shape), undefined)
+  }
+
+  /** Nested lists must be nested just as the shape says, or rows would silently slip into each other. */
+  #level(axis: number): string | undefined {
+    const scanner = this.#scanner
+    const size = this.#shape[axis]!
+    if (scanner.space() !== listStart) return raggedness(axis, size)
+    if (axis === this.#shape.length - 1) return this.#row(size, axis)
+    scanner.at++
+    for (let i = 0; i < size; i++) {
+      if (i > 0 && scanner.space() !== comma) return raggedness(axis, size)
+      if (i > 0) scanner.at++
+      const problem = this.#level(axis + 1)
+      if (problem !== undefined) return problem
+    }
+    if (scanner.space() !== listEnd) return raggedness(axis, size)
+    scanner.at++
+    return undefined
+  }
+
+  /** A list of exactly `size` elements: the innermost along `axis`, or all of them. */
+  #row(size: number, axis: number | undefined): string | undefined {
+    const { bytes, at } = this.#scanner
+    const { read, data } = this.#target
+    const end = this.#done + size
+    let i = this.#done
+    let p = at + 1
+    let from: number
+    for (;;) {
+      while (isSpace(bytes[p])) p++
+      from = p
+      p = i < end ? read(bytes, p, data as never, i) : -1
+      if (p < 0) break
+      i++
+      if (bytes[p] === comma) p++
+      else {
+        while (isSpace(bytes[p])) p++
+        if (bytes[p] !== comma) break
+        p++
+      }
+    }
+    if (i === end && p >= 0 && bytes[p] === listEnd) {
+      this.#done = end
+      this.#scanner.at = p + 1
+      return undefined
+    }
+    return this.#whyNot({ size, axis, at, failed: from, element: i })
+  }
+
+  #whyNot({ size, axis, at, failed, element }: Failure): string {
+    const scanner = this.#scanner
+    scanner.at = at
+    const count = scanner.skip()
+    if (count !== size && axis !== undefined) return raggedness(axis, size)
+    if (count !== size) return `its data holds ${count} elements but its shape needs ${size}`
+    scanner.at = failed
+    const value = scanner.value()
+    return `element ${element} ${misfit(this.#target.datatype, value, textOf(scanner.bytes, failed, scanner.at))}`
+  }
+}
+
+/** A list that could not be read: `at` is its beginning, `failed` that of the first element that did not fit. */
+interface Failure {
+  readonly size: number
+  readonly axis: number | undefined
+  readonly at: number
+  readonly failed: number
+  readonly element: number
 }
 
 function raggedness(axis: number, size: number): string {
   return `its nested data must hold lists of ${size} at depth ${axis + 1}, as its shape says`
 }
 
-function readNumbers(datatype: NumericDatatype, elements: List): NumericArray | string {
-  const { array, float, bytes } = numerics[datatype]
-  // Small tensors share memory of Node's pool: memory of its own for each costs more than to fill it.
-  const { buffer, byteOffset } = Buffer.allocUnsafe(elements.length * bytes)
-  const data = new array(buffer, byteOffset, elements.length)
-  if (float) return readFloats(datatype, elements, data as Float64Array)
-  if (datatype === 'BOOL') return readBooleans(elements, data as Uint8Array)
-  if (data instanceof BigInt64Array || data instanceof BigUint64Array) return readBig(datatype, elements, data)
-  return readIntegers(datatype, elements, data as Int32Array)
-}
-
-function readFloats(datatype: NumericDatatype, elements: List, data: Float64Array): NumericArray | string {
-  for (let i = 0; i < elements.length; i++) {
-    const element = elements[i]
-    if (typeof element !== 'number' && typeof element !== 'bigint') return `element ${i} is not a number`
-    data[i] = Number(element)
-    if (!Number.isFinite(data[i])) return outOfRange(i, datatype)
+/** Why a value is no element, given that it is none. */
+function misfit(datatype: Datatype, value: unknown, text: string): string {
+  if (datatype === 'BYTES') {
+    if (typeof value !== 'string') return 'is not a string'
+    return value.includes('\0')
+      ? 'holds a NUL character, where ONNX Runtime would cut it'
+      : 'holds half of a surrogate pair'
   }
-  return data
-}
-
-function readIntegers(datatype: NumericDatatype, elements: List, data: Int32Array): NumericArray | string {
-  const min = Number(numerics[datatype].min)
-  const max = Number(numerics[datatype].max)
-  for (let i = 0; i < elements.length; i++) {
-    const element = elements[i] as number
-    // Only whole numbers beyond 2^53 are read as a bigint.
-    if (typeof element === 'bigint') return outOfRange(i, datatype)
-    if (!Number.isInteger(element)) return `element ${i} is not a whole number`
-    if (element < min || element > max) return outOfRange(i, datatype)
-    data[i] = element
+  if (datatype === 'BOOL') return 'is neither true nor false'
+  const outOfRange = `is outside the range of ${datatype}`
+  if (numerics[datatype].float) return typeof value === 'number' ? outOfRange : 'is not a number'
+  const wide = datatype === 'INT64' || datatype === 'UINT64'
+  if (wide && isWhole(text)) return outOfRange
+  if (!Number.isInteger(value)) return 'is not a whole number'
+  if (wide && !Number.isSafeInteger(value)) {
+    return 'is beyond 2^53: write it with all its digits, without exponent or fraction'
   }
-  return data
-}
-
-function readBig(
-  datatype: NumericDatatype,
-  elements: List,
-  data: BigInt64Array | BigUint64Array,
-): NumericArray | string {
-  const { min, max } = numerics[datatype]
-  for (let i = 0; i < elements.length; i++) {
-    const element = elements[i]
-    if (typeof element !== 'bigint' && !Number.isInteger(element)) return `element ${i} is not a whole number`
-    if (typeof element === 'number' && !Number.isSafeInteger(element)) {
-      return `element ${i} is beyond 2^53: write it with all its digits, without exponent or fraction`
-    }
-    const value = BigInt(element as number | bigint)
-    if (value < min || value > max) return outOfRange(i, datatype)
-    data[i] = value
-  }
-  return data
-}
-
-function readBooleans(elements: List, data: Uint8Array): NumericArray | string {
-  for (let i = 0; i < elements.length; i++) {
-    const element = elements[i]
-    if (typeof element !== 'boolean') return `element ${i} is neither true nor false`
-    data[i] = element ? 1 : 0
-  }
-  return data
-}
-
-const utf8 = new TextEncoder()
-
-function readStrings(elements: List): TensorData | string {
-  const encoded: Uint8Array[] = []
-  for (const [i, element] of elements.entries()) {
-    if (typeof element !== 'string') return `element ${i} is not a string`
-    if (element.includes('\0')) return `element ${i} holds a NUL character, where ONNX Runtime would cut it`
-    if (!element.isWellFormed()) return `element ${i} holds half of a surrogate pair`
-    encoded.push(utf8.encode(element))
-  }
-  return joinStrings(encoded)
-}
-
-function outOfRange(i: number, datatype: Datatype): string {
-  return `element ${i} is outside the range of ${datatype}`
+  return outOfRange
 }

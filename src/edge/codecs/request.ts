@@ -4,13 +4,13 @@
  */
 import { isUtf8 } from 'node:buffer'
 import type { InferRequest, WantedOutput } from '../../core/call.ts'
+import type { Datatype } from '../../core/datatype.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import { bindShapes, hasRowAxis, shapeMisfit, varies, type Signature, type TensorSpec } from '../../core/signature.ts'
 import type { Tensor, TensorData } from '../../core/tensor.ts'
 import { readBinary } from './binary.ts'
-import { readElements } from './elements.ts'
-
-type Json = Readonly<Record<string, unknown>>
+import { scanElements } from './elements.ts'
+import { NotJson, Scanner, type Json } from './scanner.ts'
 
 /** What can be known of a contract before any request. */
 interface Prepared {
@@ -18,8 +18,6 @@ interface Prepared {
   readonly rowAxis: boolean
   /** Whether requests of different shapes are possible, which may not share a run. */
   readonly manyShapes: boolean
-  /** Whether an input needs whole numbers beyond 2^53. */
-  readonly bigIntegers: boolean
   readonly allAsJson: readonly WantedOutput[]
 }
 
@@ -32,7 +30,6 @@ function prepare(contract: Signature): Prepared {
     contract,
     rowAxis: hasRowAxis(contract),
     manyShapes: contract.inputs.some(({ shape }) => shape.slice(1).some(varies)),
-    bigIntegers: contract.inputs.some(({ datatype }) => datatype === 'INT64' || datatype === 'UINT64'),
     allAsJson: contract.outputs.map(({ name }) => ({ name, binary: false })),
   }
   prepared.set(contract, fresh)
@@ -42,7 +39,7 @@ function prepare(contract: Signature): Prepared {
 /** `jsonBytes` is how many bytes of the body are JSON; the rest are binary tensors in the order of the JSON's inputs. */
 export function decodeRequest(body: Uint8Array, jsonBytes: number, contract: Signature): InferRequest | Refusal {
   const known = prepare(contract)
-  const request = parseJson(body.subarray(0, jsonBytes), known.bigIntegers)
+  const request = parseJson(body.subarray(0, jsonBytes), contract)
   if (typeof request === 'string') return invalid(request)
   const { id } = request
   if (id !== undefined && typeof id !== 'string') return invalid('"id" must be a string')
@@ -81,34 +78,42 @@ function invalid(message: string): Refusal {
   return refuse('invalid', message)
 }
 
-const longInteger = /\d{16}/
+/** `data` that has been read, or why it cannot be. */
+interface Read {
+  readonly elements: TensorData | string
+}
 
-function parseJson(bytes: Uint8Array, bigIntegers: boolean): Json | string {
+/** `data` in front of what it takes to read it, which the protocol allows: read once more from here when that is known. */
+interface Postponed {
+  readonly at: number
+  readonly scanner: Scanner
+}
+
+function parseJson(bytes: Uint8Array, contract: Signature): Json | string {
   if (!isUtf8(bytes)) return 'the body is not UTF-8'
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
-  let value: unknown
-  try {
-    // The reviver is slow and needed only where a double would round a whole number.
-    value = bigIntegers && longInteger.test(text) ? JSON.parse(text, reviveExactly) : JSON.parse(text)
-  } catch (error) {
-    return `the body is not JSON: ${explain((error as Error).message)}`
+  let tensor: string | undefined
+  const readData = (input: Json, scanner: Scanner): Read | Postponed => {
+    const spec = contract.inputs.find(({ name }) => name === input['name'])
+    tensor = spec?.name
+    const dims = spec && fittingShape(spec, input)
+    const data =
+      typeof dims === 'object' ? { elements: scanElements(scanner, spec!.datatype, dims) } : postpone(scanner)
+    tensor = undefined
+    return data
   }
-  return isObject(value) ? value : 'the body must be a JSON object with "inputs"'
+  try {
+    const value = new Scanner(bytes, readData).document()
+    return isObject(value) ? value : 'the body must be a JSON object with "inputs"'
+  } catch (error) {
+    if (!(error instanceof NotJson)) throw error
+    return `the body is ${error.message}${tensor === undefined ? '' : `, in the data of input "${tensor}"`}`
+  }
 }
 
-/** The parser's message without the piece of the body that it quotes. */
-function explain(message: string): string {
-  if (/Unexpected token '[NI]'/.test(message))
-    return 'NaN and Infinity have no form in it; send such tensors as binary data'
-  const where = /at position (\d+)/.exec(message)
-  if (where) return `look at character ${where[1]}`
-  return message.startsWith('Unexpected end') ? 'it ends too early' : 'look for a missing quote, comma or bracket'
-}
-
-function reviveExactly(_key: string, value: unknown, context?: { source?: string }): unknown {
-  const source = context?.source
-  if (typeof value !== 'number' || Number.isSafeInteger(value) || !source) return value
-  return /^-?\d+$/.test(source) ? BigInt(source) : value
+function postpone(scanner: Scanner): Postponed {
+  const at = (scanner.space(), scanner.at)
+  scanner.skip()
+  return { at, scanner }
 }
 
 function isObject(value: unknown): value is Json {
@@ -173,20 +178,26 @@ function binarySize({ parameters, data }: Json): number | undefined | string {
   return size as number
 }
 
-function readInput(spec: TensorSpec, { datatype, shape, data }: Json, binary: Uint8Array | undefined): Tensor | string {
+function readInput(spec: TensorSpec, input: Json, binary: Uint8Array | undefined): Tensor | string {
+  const shape = fittingShape(spec, input)
+  if (typeof shape === 'string') return shape
+  const data = input['data'] as Read | Postponed | undefined
+  if (!binary && data === undefined) return 'it has no data: give "data", or "binary_data_size" with binary data'
+  const elements = binary ? readBinary(spec.datatype, binary, shape) : elementsOf(spec.datatype, data!, shape)
+  return typeof elements === 'string' ? elements : { name: spec.name, datatype: spec.datatype, shape, data: elements }
+}
+
+function elementsOf(datatype: Datatype, data: Read | Postponed, shape: readonly number[]): TensorData | string {
+  if ('elements' in data) return data.elements
+  data.scanner.at = data.at
+  return scanElements(data.scanner, datatype, shape)
+}
+
+/** The shape of an input that has the right datatype, or what is wrong with either. */
+function fittingShape(spec: TensorSpec, { datatype, shape }: Json): readonly number[] | string {
   if (datatype !== spec.datatype) return `its datatype must be ${spec.datatype}`
   const problem = shapeProblem(shape, spec.datatype === 'BYTES' ? maxStrings : maxElements)
-  if (problem) return problem
-  const dims = shape as readonly number[]
-  const misfit = shapeMisfit(spec, dims)
-  if (misfit) return misfit
-  if (!binary && data === undefined) return 'it has no data: give "data", or "binary_data_size" with binary data'
-  const elements: TensorData | string = binary
-    ? readBinary(spec.datatype, binary, dims)
-    : readElements(spec.datatype, data, dims)
-  return typeof elements === 'string'
-    ? elements
-    : { name: spec.name, datatype: spec.datatype, shape: dims, data: elements }
+  return problem ?? shapeMisfit(spec, shape as readonly number[]) ?? (shape as readonly number[])
 }
 
 const maxElements = 2 ** 31 - 1
