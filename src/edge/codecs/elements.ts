@@ -139,7 +139,7 @@ class ElementReader {
     let p = at + 1
     let from: number
     for (;;) {
-      while (isSpace(bytes[p])) p++
+      while (bytes[p]! <= 0x20 && isSpace(bytes[p])) p++
       from = p
       p = i < end ? read(bytes, p, data as never, i) : -1
       if (p < 0) break

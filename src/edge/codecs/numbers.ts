@@ -20,10 +20,15 @@ const nine = 0x39
 const minus = 0x2d
 const plus = 0x2b
 const point = 0x2e
+/** As they are when the bits of 0x30 are turned. */
+const turnedPoint = point ^ zero
+const turnedE = 0x45 ^ zero
+const turnedSmallE = 0x65 ^ zero
+const signs = Float64Array.of(1, -1)
 const maxExact = 2 ** 53
 /** The last power of ten that a double holds exactly. */
 const exactPower = 22
-const powers = Float64Array.from({ length: 65 }, (_, exponent) => Number(`1e${exponent}`))
+const powers = Float64Array.from({ length: exactPower + 1 }, (_, exponent) => Number(`1e${exponent}`))
 /** At most three roundings, of 2^-53 each; the rest is room for those of the ends themselves. */
 const below = 1 - 2 ** -50
 const above = 1 + 2 ** -50
@@ -59,61 +64,63 @@ function isDigit(byte: number | undefined): boolean {
 }
 
 export function textOf(bytes: Uint8Array, from: number, to: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('latin1')
+  return bufferOf(bytes).toString('latin1', from, to)
+}
+
+/** Bodies are buffers already, and another one costs as much as to read a short text. */
+export function bufferOf(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 /**
- * Hot, and all in one piece for it: what is passed on would be passed as doubles. `half` takes the first nine digits
- * behind leading zeros and `rest` nine more; `kept` counts those behind the point.
+ * Hot, and all in one piece for it: what is passed on would be passed as doubles. A digit is told from other bytes, and
+ * from no byte, by one comparison: only 0x30 to 0x39 with the bits of 0x30 turned are below 10. Signs are as good as
+ * random, and a branch on them would be mispredicted; so `sign` is a number: of all that may come first only the minus
+ * has no bit 4. `half` takes the first nine digits and `rest` nine more; `kept` counts those behind the point.
  */
 export function readFloat(bytes: Uint8Array, at: number, data: Floats, i: number): number {
-  let p = at
-  let byte = bytes[p]!
-  const negative = byte === minus
-  if (negative) byte = bytes[++p]!
+  const start = bytes[at]!
+  const sign = (~start >> 4) & 1
+  if ((start - minus) & -sign) return -1
+  const first = at + sign
+  let p = first
+  let digit = bytes[p]! ^ zero
   let half = 0
-  const first = p
-  if (byte === zero) byte = bytes[++p]!
-  else {
-    for (; byte >= zero && byte <= nine; byte = bytes[++p]!) half = (half * 10 + byte - zero) | 0
-    if (p === first) return -1
-    if (p - first > 9) return readSlowly(bytes, at, data, i)
-  }
-  const wholeDigits = p - first
+  for (; digit < 10; digit = bytes[++p]! ^ zero) half = (Math.imul(half, 10) + digit) | 0
+  const whole = p - first
+  if (whole === 0) return -1
+  if (whole > 1 && (whole > 9 || bytes[first] === zero)) return readSlowly(bytes, at, data, i)
   let kept = 0
-  let rest = 0
-  let restDigits = 0
-  let dropped = false
-  if (byte === point) {
-    const fraction = p + 1
-    byte = bytes[(p = fraction)]!
-    if (half === 0) while (byte === zero) byte = bytes[++p]!
-    const full = half === 0 ? p + 9 : fraction + 9 - wholeDigits
-    for (; byte >= zero && byte <= nine && p < full; byte = bytes[++p]!) half = (half * 10 + byte - zero) | 0
-    if (byte >= zero && byte <= nine) {
-      const from = p
-      for (; byte >= zero && byte <= nine && p < from + 9; byte = bytes[++p]!) rest = (rest * 10 + byte - zero) | 0
-      restDigits = p - from
-    }
+  let mantissa = half
+  let dropped = 0
+  if (digit === turnedPoint) {
+    const fraction = ++p
+    const full = fraction + 9 - whole
+    digit = bytes[p]! ^ zero
+    for (; digit < 10 && p < full; digit = bytes[++p]! ^ zero) half = (Math.imul(half, 10) + digit) | 0
     kept = p - fraction
-    for (; byte >= zero && byte <= nine; byte = bytes[++p]!) dropped = true
-    if (p === fraction) return -1
+    mantissa = half
+    if (digit < 10) {
+      let rest = 0
+      const end = p + 9
+      for (; digit < 10 && p < end; digit = bytes[++p]! ^ zero) rest = (Math.imul(rest, 10) + digit) | 0
+      // The product is exact: half has at most 30 bits, and 5^9 has 21.
+      mantissa = half * powers[p - fraction - kept]! + rest
+      kept = p - fraction
+      for (; digit < 10; digit = bytes[++p]! ^ zero) dropped = 1
+    } else if (kept === 0) return -1
   }
-  if (byte === 0x65 || byte === 0x45 || (byte >= zero && byte <= nine)) return readScaled(bytes, at, data, i)
-  // Exact: half has at most 30 bits, and 5^9 has 21.
-  const mantissa = restDigits === 0 ? half : half * powers[restDigits]! + rest
-  if (kept <= exactPower && mantissa < maxExact && !dropped) {
-    const value = kept === 0 ? mantissa : mantissa / powers[kept]!
-    data[i] = negative ? -value : value
+  if (digit === turnedSmallE || digit === turnedE) return readScaled(bytes, at, data, i)
+  const value = (mantissa / powers[kept]!) * signs[sign]!
+  if (mantissa < maxExact && dropped === 0) {
+    data[i] = value
     return p
   }
-  if (kept > 64) return readSlowly(bytes, at, data, i)
-  data[i] = ((dropped ? mantissa + 1 : mantissa) / powers[kept]!) * above
-  const upper = data[i]
-  data[i] = (mantissa / powers[kept]!) * below
-  if (data[i] !== upper) return readSlowly(bytes, at, data, i)
-  if (negative) data[i] = -upper
-  return p
+  // What was dropped is less than one of the last digit that was kept.
+  data[i] = dropped === 0 ? value * above : ((mantissa + 1) / powers[kept]!) * signs[sign]! * above
+  const outer = data[i]
+  data[i] = value * below
+  return data[i] === outer ? p : readSlowly(bytes, at, data, i)
 }
 
 /** Numbers with an exponent: rarer, so a little slower, with the digits as one mantissa. */

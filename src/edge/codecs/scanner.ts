@@ -7,7 +7,7 @@
  * behind the data. Rejected: `JSON.parse` with a reviver, which makes an object of each element first; an index of all
  * structure before (simdjson), which without SIMD is a second pass.
  */
-import { numberEnd, textOf } from './numbers.ts'
+import { bufferOf, numberEnd, textOf } from './numbers.ts'
 
 export type Json = Readonly<Record<string, unknown>>
 
@@ -29,12 +29,6 @@ const listStart = 0x5b
 const listEnd = 0x5d
 const objectStart = 0x7b
 const objectEnd = 0x7d
-
-const literals = new Map<number, { readonly text: string; readonly value: boolean | null }>([
-  [0x74, { text: 'true', value: true }],
-  [0x66, { text: 'false', value: false }],
-  [0x6e, { text: 'null', value: null }],
-])
 
 /** Short strings that came lately: requests to a model have the same keys and names, and a new string costs more. */
 const lately = Array.from({ length: 256 }, () => '')
@@ -68,6 +62,8 @@ export class Scanner {
     const { bytes } = this
     let p = this.at
     let byte = bytes[p]
+    // Most often there is none.
+    if (byte! > 0x20) return byte
     while (isSpace(byte)) byte = bytes[++p]
     this.at = p
     return byte
@@ -84,13 +80,23 @@ export class Scanner {
     if (byte === listStart) return this.#list(place)
     const from = this.at
     const literal = this.#skipScalar(byte)
-    return literal === undefined ? Number(textOf(this.bytes, from, this.at)) : literal
+    return literal === undefined ? this.#number(from) : literal
+  }
+
+  /** What has been skipped from `from` on. Dimensions and the like are short and whole. */
+  #number(from: number): number {
+    const { bytes, at } = this
+    let value = 0
+    let p = at - from < 10 ? from : at
+    for (; p < at && bytes[p]! >= 0x30 && bytes[p]! <= 0x39; p++) value = value * 10 + bytes[p]! - 0x30
+    return p === at && at - from < 10 ? value : Number(textOf(bytes, from, at))
   }
 
   /** Undefined for a number, whose text nobody may need. */
   #skipScalar(byte: number | undefined): boolean | null | undefined {
-    const literal = literals.get(byte!)
-    if (literal) return this.#literal(literal.text, literal.value)
+    if (byte === 0x74) return this.#literal('true', true)
+    if (byte === 0x66) return this.#literal('false', false)
+    if (byte === 0x6e) return this.#literal('null', null)
     const end = numberEnd(this.bytes, this.at)
     if (end < 0) this.#failAtScalar()
     this.at = end
@@ -129,14 +135,17 @@ export class Scanner {
   #list(place: Place): unknown[] {
     const inner = place === 'inputs' ? 'input' : 'elsewhere'
     const list: unknown[] = []
-    this.#eachOf(() => list.push(this.#value(inner)))
-    return list
+    this.#enter()
+    if (this.space() === listEnd) return this.#leave(list)
+    do list.push(this.#value(inner))
+    while (this.#more())
+    return this.#leave(list)
   }
 
   /** Reads past a value without making one. Of a list it says how many elements it has. */
   skip(): number {
     const byte = this.space()
-    if (byte === listStart) return this.#eachOf(() => this.skip())
+    if (byte === listStart) return this.#skipList()
     if (byte === quote) this.skipString()
     // An object's keys must be looked at.
     else if (byte === objectStart) this.value()
@@ -144,16 +153,24 @@ export class Scanner {
     return 0
   }
 
-  #eachOf(read: () => unknown): number {
+  #skipList(): number {
     this.#enter()
     if (this.space() === listEnd) return this.#leave(0)
-    for (let count = 1; ; count++) {
-      read()
-      const byte = this.space()
-      if (byte === listEnd) return this.#leave(count)
-      if (byte !== comma) this.fail('a comma or a closing bracket is missing')
-      this.at++
-    }
+    let count = 0
+    do {
+      this.skip()
+      count++
+    } while (this.#more())
+    return this.#leave(count)
+  }
+
+  /** Behind an element of a list: whether another follows. */
+  #more(): boolean {
+    const byte = this.space()
+    if (byte === listEnd) return false
+    if (byte !== comma) this.fail('a comma or a closing bracket is missing')
+    this.at++
+    return true
   }
 
   #enter(): void {
@@ -246,7 +263,7 @@ function escapeLength(bytes: Uint8Array, at: number): number {
 }
 
 function utf8Of(bytes: Uint8Array, from: number, to: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('utf8')
+  return bufferOf(bytes).toString('utf8', from, to)
 }
 
 function keptString(bytes: Uint8Array, from: number, to: number, slot: number): string {
