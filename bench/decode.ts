@@ -34,7 +34,7 @@ export const decode: Bench = {
 }
 
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
-  const pace = quick ? { pairs: 5, sliceMs: 150 } : { pairs: 25, sliceMs: 400 }
+  const pace = quick ? { pairs: 5, sliceMs: 150 } : { pairs: 15, sliceMs: 400 }
   const settings = await allSettings()
   const figures: Record<string, Figure> = {}
   // All of them first: a gateway's scanner has seen every kind of request, not only one.

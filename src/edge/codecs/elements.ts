@@ -5,19 +5,16 @@
  */
 import { numerics, type Datatype, type NumericArray } from '../../core/datatype.ts'
 import { elementCount, joinStrings, type TensorData } from '../../core/tensor.ts'
-import { isWhole, readBig, readFloat, readInteger, textOf } from './numbers.ts'
+import { isWhole, oneByOne, readBig, readFloats, readInteger, textOf, type ReadElements } from './numbers.ts'
 import { isSpace, type Scanner } from './scanner.ts'
 
 const listStart = 0x5b
 const listEnd = 0x5d
 const comma = 0x2c
 
-/** Reads one element where the data is at, stores it as element `i`, and returns the place behind it, or -1. */
-type ReadElement = (bytes: Uint8Array, at: number, data: never, i: number) => number
-
 interface Target {
   readonly datatype: Datatype
-  readonly read: ReadElement
+  readonly read: ReadElements
   readonly data: NumericArray
   /** Ends the reading, once all elements are there. */
   readonly finish: () => TensorData
@@ -53,10 +50,10 @@ function targetFor(scanner: Scanner, datatype: Datatype, count: number): Target 
   return { datatype, read: readerFor(datatype), data, finish: () => data }
 }
 
-function readerFor(datatype: Datatype): ReadElement {
-  if (datatype === 'FP32' || datatype === 'FP64') return readFloat
-  if (datatype === 'INT64' || datatype === 'UINT64') return readBig
-  return datatype === 'BOOL' ? readBoolean : readInteger
+function readerFor(datatype: Datatype): ReadElements {
+  if (datatype === 'FP32' || datatype === 'FP64') return readFloats
+  if (datatype === 'INT64' || datatype === 'UINT64') return readBigs
+  return datatype === 'BOOL' ? readBooleans : readIntegers
 }
 
 const word = { true: [0x74, 0x72, 0x75, 0x65], false: [0x66, 0x61, 0x6c, 0x73, 0x65] }
@@ -68,6 +65,10 @@ function readBoolean(bytes: Uint8Array, at: number, data: Uint8Array, i: number)
   data[i] = value ? 1 : 0
   return at + expected.length
 }
+
+const readBooleans = oneByOne(readBoolean)
+const readIntegers = oneByOne(readInteger)
+const readBigs = oneByOne(readBig)
 
 const utf8 = new TextEncoder()
 
@@ -87,7 +88,7 @@ function stringTarget(scanner: Scanner): Target {
     }
     return end
   }
-  return { datatype: 'BYTES', read, data: new Uint8Array(0), finish: () => joinStrings(parts) }
+  return { datatype: 'BYTES', read: oneByOne(read), data: new Uint8Array(0), finish: () => joinStrings(parts) }
 }
 
 class ElementReader {
@@ -134,29 +135,23 @@ class ElementReader {
   #row(size: number, axis: number | undefined): string | undefined {
     const { bytes, at } = this.#scanner
     const { read, data } = this.#target
-    const end = this.#done + size
-    let i = this.#done
+    const cursor = { at, next: this.#done, end: this.#done + size }
     let p = at + 1
-    let from: number
     for (;;) {
       while (bytes[p]! <= 0x20 && isSpace(bytes[p])) p++
-      from = p
-      p = i < end ? read(bytes, p, data as never, i) : -1
+      cursor.at = p
+      p = cursor.next < cursor.end ? read(bytes, p, data as never, cursor) : -1
       if (p < 0) break
-      i++
-      if (bytes[p] === comma) p++
-      else {
-        while (isSpace(bytes[p])) p++
-        if (bytes[p] !== comma) break
-        p++
-      }
+      while (isSpace(bytes[p])) p++
+      if (bytes[p] !== comma) break
+      p++
     }
-    if (i === end && p >= 0 && bytes[p] === listEnd) {
-      this.#done = end
+    if (cursor.next === cursor.end && bytes[p] === listEnd) {
+      this.#done = cursor.end
       this.#scanner.at = p + 1
       return undefined
     }
-    return this.#whyNot({ size, axis, at, failed: from, element: i })
+    return this.#whyNot({ size, axis, at, failed: cursor.at, element: cursor.next })
   }
 
   #whyNot({ size, axis, at, failed, element }: Failure): string {
