@@ -5,7 +5,7 @@
  */
 import { numerics, type Datatype, type NumericArray } from '../../core/datatype.ts'
 import { elementCount, joinStrings, type TensorData } from '../../core/tensor.ts'
-import { isWhole, oneByOne, readBig, readFloats, readInteger, textOf, type ReadElements } from './numbers.ts'
+import { isWhole, oneByOne, readBigs, readFloats, readIntegers, textOf, type ReadElements } from './numbers.ts'
 import { isSpace, type Scanner } from './scanner.ts'
 
 const listStart = 0x5b
@@ -67,8 +67,6 @@ function readBoolean(bytes: Uint8Array, at: number, data: Uint8Array, i: number)
 }
 
 const readBooleans = oneByOne(readBoolean)
-const readIntegers = oneByOne(readInteger)
-const readBigs = oneByOne(readBig)
 
 const utf8 = new TextEncoder()
 

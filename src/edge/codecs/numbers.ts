@@ -25,7 +25,7 @@ type ReadElement = (bytes: Uint8Array, at: number, data: never, i: number) => nu
 
 type Floats = Float32Array | Float64Array
 type Bigs = BigInt64Array | BigUint64Array
-/** What `readInteger` fills: its datatypes of at most 32 bits. */
+/** What `readIntegers` fills: its datatypes of at most 32 bits. */
 type Integers = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array
 
 const zero = 0x30
@@ -89,10 +89,10 @@ export function bufferOf(bytes: Uint8Array): Buffer {
 
 /**
  * Hot, and all in one piece for it: what is passed on would be passed as doubles. It goes on from number to number while
- * nothing but a comma and a space is between them, because to be called costs a fifth of the whole. A digit is told from other bytes, and
- * from no byte, by one comparison: only 0x30 to 0x39 with the bits of 0x30 turned are below 10. Signs are as good as
- * random, and a branch on them would be mispredicted; so `sign` is a number: of all that may come first only the minus
- * has no bit 4. `half` takes the first nine digits and `rest` nine more; `kept` counts those behind the point.
+ * nothing but a comma and a space is between them, because to be called costs a fifth of the whole. A digit is told from
+ * other bytes, and from no byte, by one comparison: only 0x30 to 0x39 with the bits of 0x30 turned are below 10. Signs
+ * are as good as random, and a branch on them would be mispredicted; so `sign` is a number: of all that may come first
+ * only the minus has no bit 4. `half` takes the first nine digits and `rest` nine more; `kept` counts those behind the point.
  */
 export function readFloats(bytes: Uint8Array, from: number, data: Floats, cursor: Cursor): number {
   let at = from
@@ -194,27 +194,77 @@ function readSlowly(bytes: Uint8Array, at: number, data: Floats, i: number): num
   return Number.isFinite(data[i]) ? end : -1
 }
 
-export function readInteger(bytes: Uint8Array, at: number, data: Integers, i: number): number {
-  let p = at
-  let byte = bytes[p]!
-  const negative = byte === minus
-  if (negative) byte = bytes[++p]!
-  const first = p
-  let digits = 0
-  for (; byte >= zero && byte <= nine; byte = bytes[++p]!) digits = (digits * 10 + byte - zero) | 0
-  const length = p - first
-  let value = negative ? -digits : digits
-  const plain = length > 0 && length < 10 && byte !== point && (byte | 0x20) !== 0x65
-  if (!plain || (bytes[first] === zero && length > 1)) {
-    if ((p = numberEnd(bytes, at)) < 0) return -1
-    value = Number(textOf(bytes, at, p))
+/** Like `readFloats`, for whole numbers of up to nine digits; others are left to `readLongInteger`. */
+export function readIntegers(bytes: Uint8Array, from: number, data: Integers, cursor: Cursor): number {
+  let at = from
+  for (let i = cursor.next; ;) {
+    cursor.at = at
+    cursor.next = i
+    const first = bytes[at] === minus ? at + 1 : at
+    let p = first
+    let digit = bytes[p]! ^ zero
+    let digits = 0
+    for (; digit < 10; digit = bytes[++p]! ^ zero) digits = (Math.imul(digits, 10) + digit) | 0
+    if (!isPlain(bytes, first, p)) return slow(readLongInteger(bytes, at, data, i), cursor)
+    const value = first > at ? -digits : digits
+    // What an array cannot hold it wraps: 300 as UINT8 becomes 44.
+    data[i] = value
+    if (data[i] !== value) return -1
+    i++
+    at = p + 1
+    if (bytes[at] === space) at++
+    if (digit !== turnedComma || i === cursor.end || bytes[at]! <= space) {
+      cursor.next = i
+      return p
+    }
   }
-  // What an array cannot hold it wraps: 300 as UINT8 becomes 44, 1.5 becomes 1.
-  data[i] = value
-  return data[i] === value ? p : -1
 }
 
-export function readBig(bytes: Uint8Array, at: number, data: Bigs, i: number): number {
+/** Whether digits from `first` to `end` are a whole number without more to it, and short enough for 32 bits. */
+function isPlain(bytes: Uint8Array, first: number, end: number): boolean {
+  const length = end - first
+  if (length === 0 || length > 9 || (length > 1 && bytes[first] === zero)) return false
+  return bytes[end] !== point && (bytes[end]! | 0x20) !== 0x65
+}
+
+function readLongInteger(bytes: Uint8Array, at: number, data: Integers, i: number): number {
+  const end = numberEnd(bytes, at)
+  if (end < 0) return -1
+  const value = Number(textOf(bytes, at, end))
+  data[i] = value
+  return data[i] === value ? end : -1
+}
+
+/** The same for 64 bits, written as two words of 32: a BigInt for each would cost more than to read it. */
+export function readBigs(bytes: Uint8Array, from: number, data: Bigs, cursor: Cursor): number {
+  const words = new Int32Array(data.buffer, data.byteOffset, 2 * data.length)
+  const unsigned = data instanceof BigUint64Array
+  let at = from
+  for (let i = cursor.next; ;) {
+    cursor.at = at
+    cursor.next = i
+    const first = bytes[at] === minus ? at + 1 : at
+    let p = first
+    let digit = bytes[p]! ^ zero
+    let digits = 0
+    for (; digit < 10; digit = bytes[++p]! ^ zero) digits = (Math.imul(digits, 10) + digit) | 0
+    if (!isPlain(bytes, first, p)) return slow(readLongBig(bytes, at, data, i), cursor)
+    const negative = first > at && digits > 0
+    if (negative && unsigned) return -1
+    words[2 * i] = negative ? -digits : digits
+    words[2 * i + 1] = negative ? -1 : 0
+    i++
+    at = p + 1
+    if (bytes[at] === space) at++
+    if (digit !== turnedComma || i === cursor.end || bytes[at]! <= space) {
+      cursor.next = i
+      return p
+    }
+  }
+}
+
+/** With more digits than a double holds, or written another way than as digits. */
+function readLongBig(bytes: Uint8Array, at: number, data: Bigs, i: number): number {
   const end = numberEnd(bytes, at)
   if (end < 0) return -1
   const text = textOf(bytes, at, end)
