@@ -52,8 +52,8 @@ export class Queue {
   rows = 0
   #jobs: Job[] = []
   #head = 0
-  /** Settled jobs that may still have a place. */
-  #forgotten = 0
+  /** How many of `#jobs` still wait. */
+  #waiting = 0
 
   constructor(key: string) {
     this.key = key
@@ -67,15 +67,15 @@ export class Queue {
 
   push(job: Job): void {
     this.#jobs.push(job)
+    this.#waiting++
     this.rows += job.work.rows
   }
 
   /** Accounts for a job that was settled while it waited; its place is skipped when the head reaches it. */
   forget(job: Job): void {
     this.rows -= job.work.rows
-    this.#forgotten++
-    // Clients that come and go must not pile up behind one that waits.
-    if (this.#forgotten > 64 && this.#forgotten * 2 > this.#jobs.length - this.#head) this.#sweep()
+    this.#waiting--
+    this.#sweep()
   }
 
   /** Takes jobs from the head while they fit into `maxRows`; at least one, so that a large request is not stuck. */
@@ -90,20 +90,19 @@ export class Queue {
       this.#head++
     }
     this.rows -= rows
-    this.#compact()
+    this.#waiting -= taken.length
+    this.#sweep()
     return taken
   }
 
+  /**
+   * Drops those that wait no more, once they are the larger part: to shift an array for every job is linear in the queue,
+   * and clients that come and go must not pile up behind one that waits.
+   */
   #sweep(): void {
-    this.#jobs = this.#jobs.slice(this.#head).filter(({ state }) => state === 'waiting')
-    this.#head = 0
-    this.#forgotten = 0
-  }
-
-  /** Shifting an array for every job is linear in the queue; moving the rest once in a while is not. */
-  #compact(): void {
-    if (this.#head < 64 || this.#head * 2 < this.#jobs.length) return
-    this.#jobs = this.#jobs.slice(this.#head)
+    const left = this.#jobs.length - this.#waiting
+    if (left < 64 || left * 2 < this.#jobs.length) return
+    this.#jobs = this.#jobs.filter(({ state }) => state === 'waiting')
     this.#head = 0
   }
 }
