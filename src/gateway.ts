@@ -72,7 +72,7 @@ interface Wiring {
 function wire(config: Config, clock: Clock, log: Logger): Wiring {
   const pool: Pool = new Pool(config.runtime, clock, {
     onFree: () => arbiter.poke(),
-    onDeath: (executor, reason) => log.error({ executor, reason }, 'a worker died and is being replaced'),
+    onTrouble: (executor, reason) => log.error({ executor, reason }, 'trouble with a worker'),
   })
   const arbiter = new Arbiter(pool.executors, clock)
   return { clock, log, pool, arbiter }

@@ -18,7 +18,8 @@ export interface ExecutorOptions {
   readonly clock: Clock
   /** Told when a slot is free that was not, or a worker is alive again. */
   readonly onFree: () => void
-  readonly onDeath: (reason: string) => void
+  /** Told that a worker died and is being replaced, or that a new one could not be given all sessions. */
+  readonly onTrouble: (reason: string) => void
 }
 
 interface Run {
@@ -180,7 +181,7 @@ export class Executor {
     this.#mail.close()
     if (this.#closing) return
     this.deaths++
-    this.#options.onDeath(reason)
+    this.#options.onTrouble(`it died and is being replaced: ${reason}`)
     for (const [session, loaded] of this.#loads) loaded({ session, problem: `the worker died: ${reason}` })
     const [running, ...staged] = this.#runs.splice(0)
     running?.resolve({ kind: 'lost' })
@@ -196,7 +197,7 @@ export class Executor {
     for (const [session, file] of this.#files) {
       const loaded = await this.#load(session, file)
       if (this.deaths > deaths || this.#closing) return
-      if ('problem' in loaded) this.#options.onDeath(`${file} cannot be loaded again: ${loaded.problem}`)
+      if ('problem' in loaded) this.#options.onTrouble(`${file} cannot be loaded again: ${loaded.problem}`)
     }
     this.alive = true
     this.#options.onFree()

@@ -7,7 +7,7 @@ import type { RuntimeOptions } from './options.ts'
 
 export interface PoolEvents {
   readonly onFree: () => void
-  readonly onDeath: (executor: number, reason: string) => void
+  readonly onTrouble: (executor: number, reason: string) => void
 }
 
 export interface ExecutorStatus {
@@ -22,11 +22,11 @@ export class Pool {
   readonly executors: readonly Executor[]
   #sessions = 0
 
-  constructor({ executors, threads, heapMb }: RuntimeOptions, clock: Clock, { onFree, onDeath }: PoolEvents) {
+  constructor({ executors, threads, heapMb }: RuntimeOptions, clock: Clock, { onFree, onTrouble }: PoolEvents) {
     const count = executors === 'auto' ? Math.max(1, availableParallelism() - 1) : executors
     this.executors = Array.from({ length: count }, (_, i) => {
-      const toldOfDeath = (reason: string) => onDeath(i, reason)
-      return new Executor({ slots, heapMb, threads, clock, onFree, onDeath: toldOfDeath })
+      const toldOf = (reason: string) => onTrouble(i, reason)
+      return new Executor({ slots, heapMb, threads, clock, onFree, onTrouble: toldOf })
     })
   }
 
