@@ -6,11 +6,7 @@
 import { numerics, type Datatype, type NumericArray } from '../../core/datatype.ts'
 import { elementCount, joinStrings, type TensorData } from '../../core/tensor.ts'
 import { isWhole, oneByOne, readBigs, readFloats, readIntegers, textOf, type ReadElements } from './numbers.ts'
-import { isSpace, type Scanner } from './scanner.ts'
-
-const listStart = 0x5b
-const listEnd = 0x5d
-const comma = 0x2c
+import { comma, isSpace, listEnd, listStart, quote, type Scanner } from './scanner.ts'
 
 interface Target {
   readonly datatype: Datatype
@@ -73,7 +69,7 @@ const utf8 = new TextEncoder()
 function stringTarget(scanner: Scanner): Target {
   const parts: Uint8Array[] = []
   const read = (bytes: Uint8Array, at: number): number => {
-    if (bytes[at] !== 0x22) return -1
+    if (bytes[at] !== quote) return -1
     scanner.at = at
     scanner.skipString()
     const end = scanner.at

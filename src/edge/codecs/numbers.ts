@@ -235,7 +235,10 @@ function readLongInteger(bytes: Uint8Array, at: number, data: Integers, i: numbe
   return data[i] === value ? end : -1
 }
 
-/** The same for 64 bits, written as two words of 32: a BigInt for each would cost more than to read it. */
+/**
+ * The same for 64 bits, written as two words of 32. The loop stands here again on purpose: one loop for both, told how to
+ * store, took about half as long again for UINT8.
+ */
 export function readBigs(bytes: Uint8Array, from: number, data: Bigs, cursor: Cursor): number {
   const words = new Int32Array(data.buffer, data.byteOffset, 2 * data.length)
   const unsigned = data instanceof BigUint64Array

@@ -78,9 +78,10 @@ function invalid(message: string): Refusal {
   return refuse('invalid', message)
 }
 
-/** `data` that has been read, or why it cannot be. */
+/** `data` that has been read, or why it cannot be; and the shape, which fitted when it was. */
 interface Read {
   readonly elements: TensorData | string
+  readonly shape: readonly number[]
 }
 
 /** `data` in front of what it takes to read it, which the protocol allows: read once more from here when that is known. */
@@ -95,9 +96,9 @@ function parseJson(bytes: Uint8Array, contract: Signature): Json | string {
   const readData = (input: Json, scanner: Scanner): Read | Postponed => {
     const spec = contract.inputs.find(({ name }) => name === input['name'])
     tensor = spec?.name
-    const dims = spec && fittingShape(spec, input)
+    const shape = spec && fittingShape(spec, input)
     const data =
-      typeof dims === 'object' ? { elements: scanElements(scanner, spec!.datatype, dims) } : postpone(scanner)
+      typeof shape === 'object' ? { elements: scanElements(scanner, spec!.datatype, shape), shape } : postpone(scanner)
     tensor = undefined
     return data
   }
@@ -179,12 +180,13 @@ function binarySize({ parameters, data }: Json): number | undefined | string {
 }
 
 function readInput(spec: TensorSpec, input: Json, binary: Uint8Array | undefined): Tensor | string {
-  const shape = fittingShape(spec, input)
-  if (typeof shape === 'string') return shape
+  const { name, datatype } = spec
   const data = input['data'] as Read | Postponed | undefined
-  if (!binary && data === undefined) return 'it has no data: give "data", or "binary_data_size" with binary data'
-  const elements = binary ? readBinary(spec.datatype, binary, shape) : elementsOf(spec.datatype, data!, shape)
-  return typeof elements === 'string' ? elements : { name: spec.name, datatype: spec.datatype, shape, data: elements }
+  const shape = data && 'shape' in data ? data.shape : fittingShape(spec, input)
+  if (typeof shape === 'string') return shape
+  if (!binary && !data) return 'it has no data: give "data", or "binary_data_size" with binary data'
+  const elements = binary ? readBinary(datatype, binary, shape) : elementsOf(datatype, data!, shape)
+  return typeof elements === 'string' ? elements : { name, datatype, shape, data: elements }
 }
 
 function elementsOf(datatype: Datatype, data: Read | Postponed, shape: readonly number[]): TensorData | string {

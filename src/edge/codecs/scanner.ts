@@ -22,11 +22,11 @@ const maxDepth = 32
 /** Where a value is in a request. Other parts of it are values like any others. */
 type Place = 'root' | 'inputs' | 'input' | 'elsewhere'
 
-const quote = 0x22
+export const quote = 0x22
 const backslash = 0x5c
-const comma = 0x2c
-const listStart = 0x5b
-const listEnd = 0x5d
+export const comma = 0x2c
+export const listStart = 0x5b
+export const listEnd = 0x5d
 const objectStart = 0x7b
 const objectEnd = 0x7d
 
