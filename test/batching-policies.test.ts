@@ -8,19 +8,8 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { isRefusal } from '../src/core/refusal.ts'
 import type { Work } from '../src/core/run.ts'
 
-import {
-  program,
-  adaptive,
-  ask,
-  drawFrom,
-  fixed,
-  run,
-  wait,
-  work,
-  workshop,
-  type Asked,
-  type Batch,
-} from './support/workshop.ts'
+import { drawFrom } from './support/draw.ts'
+import { program, adaptive, ask, fixed, run, wait, work, workshop, type Asked, type Batch } from './support/workshop.ts'
 
 test('adaptive runs what there is on an idle executor and stages only full batches behind a busy one', () => {
   for (const [now, freeAt, rows, oldestAt, expected] of [

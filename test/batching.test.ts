@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stringify } from 'yaml'
+import { drawFrom } from './support/draw.ts'
 import { admin, edgeWith, fixed, queuedRows, samples, statsOf, until } from './support/client.ts'
 import { folderWith, startGateway, tensor, type Reply, type TestGateway } from './support/gateway.ts'
 import { slow } from './support/models.ts'
@@ -37,15 +38,6 @@ async function runsOf(gateway: TestGateway, model: string): Promise<[number, num
 
 async function queued(gateway: TestGateway, model: string, rows: number): Promise<void> {
   await until(`${rows} rows of ${model} are queued`, async () => (await queuedRows(gateway, model)) === rows)
-}
-
-/** Draws from 0 to `below`, the same in every run. */
-function draws(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff
-    return Math.floor((state / 0x80000000) * below)
-  }
 }
 
 test('requests that wait together share a run, and each gets its own answer', async (t) => {
@@ -139,7 +131,7 @@ test('only requests of one shape share a run', async (t) => {
 
 test('rows of different requests never mix, whatever their sizes and order', async (t) => {
   const gateway = await startGateway(t, { store, settings: { batching: fixed(16, 2) } })
-  const draw = draws(7)
+  const draw = drawFrom(7)
   let next = 0
   const requests = Array.from({ length: 300 }, () => Array.from({ length: 1 + draw(9) }, () => next++))
   const replies = await Promise.all(requests.map((rows) => sendEcho(gateway, ...rows)))
@@ -152,7 +144,7 @@ test('rows of different requests never mix, whatever their sizes and order', asy
 test('the trained models answer in a batch as they answer alone', async (t) => {
   const settings = { batching: fixed(12, 3) }
   const [alone, together] = [await startGateway(t), await startGateway(t, { settings })]
-  const draw = draws(11)
+  const draw = drawFrom(11)
   const list = (length: number, make: () => number) => Array.from({ length }, make)
   const spam = (rows: number, length: number) => [
     tensor(

@@ -31,6 +31,7 @@ import type { Strings } from '../src/core/tensor.ts'
 import { conform, mapGraph, signatureOf, type Ports } from '../src/models/contract.ts'
 import { noManifest, type Manifest } from '../src/models/manifest.ts'
 import { compareVersions } from '../src/models/store.ts'
+import { drawFrom } from './support/draw.ts'
 
 const elementsOf = (strings: Strings) => Array.from({ length: stringCount(strings) }, (_, i) => stringAt(strings, i))
 
@@ -334,12 +335,3 @@ test('only addresses of this machine alone are loopback', () => {
     assert.ok(!isLoopback(host), host)
   }
 })
-
-/** A seeded draw of whole numbers below a bound. */
-function drawFrom(seed: number): (below: number) => number {
-  let state = seed
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor((state / 2 ** 32) * below)
-  }
-}

@@ -8,17 +8,7 @@ import type { Signature } from '../src/core/signature.ts'
 import { bytesOf, stringAt, stringCount, type Strings } from '../src/core/tensor.ts'
 import { decodeRequest } from '../src/edge/codecs/request.ts'
 import { NotJson, Scanner } from '../src/edge/codecs/scanner.ts'
-
-/** mulberry32: the same documents in every run. */
-function seeded(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
+import { seeded } from './support/draw.ts'
 
 const draw = seeded(20_261_122)
 const below = (limit: number): number => Math.floor(draw() * limit)

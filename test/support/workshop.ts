@@ -151,14 +151,5 @@ export function ask(lane: Lane, clock: Clock, its: Work, deadline = Infinity) {
 
 export type Asked = ReturnType<typeof ask>
 
-/** A seeded draw of whole numbers below a bound. */
-export function drawFrom(seed: number): (below: number) => number {
-  let state = Math.imul(seed + 1, 0x9e3779b1)
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return Math.floor((state / 2 ** 32) * below)
-  }
-}
-
 export const run = (rows: number, worth: number) => ({ kind: 'run', rows, worth })
 export const wait = (until: number) => ({ kind: 'wait', until })

@@ -1,0 +1,18 @@
+/** Draws that are the same in every run (mulberry32). */
+
+/** Numbers from 0 up to 1. */
+export function seeded(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** Whole numbers from 0 up to a bound. */
+export function drawFrom(seed: number): (below: number) => number {
+  const next = seeded(seed)
+  return (below) => Math.floor(next() * below)
+}
