@@ -9,8 +9,9 @@ import { authOptions } from './auth/options.ts'
 import { batchingOptions } from './batching/options.ts'
 import { isLoopback } from './core/address.ts'
 import { readDocument, type Locate, type Mistake } from './core/document.ts'
-import { adminOptions, edgeOptions } from './edge/options.ts'
+import { adminOptions, edgeOptions, metricsOptions, type TlsOptions } from './edge/options.ts'
 import { manifestSchema, storeOptions } from './models/options.ts'
+import { pathOf, routeOptions } from './routing/options.ts'
 import { runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
@@ -27,25 +28,42 @@ const configSchema = z
   .strictObject({
     auth: authOptions,
     edge: edgeOptions.prefault({}).describe('The listener for clients.'),
-    admin: adminOptions.prefault({}).describe('The listener for metrics and administration.'),
+    metrics: metricsOptions.prefault({}).describe('The listener for probes and scrapes.'),
+    admin: adminOptions.prefault({}).describe('The listener for administration.'),
     store: storeOptions.prefault({}).describe('Where the models are.'),
+    routes: z
+      .array(routeOptions)
+      .default([])
+      .describe('Addresses of models besides `/v2/models/NAME`. The narrowest host that fits decides.'),
     models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
     batching: batchingOptions.prefault({}).describe('How requests share runs.'),
     runtime: runtimeOptions.prefault({}).describe('The workers.'),
     log: logOptions.prefault({}).describe('What is written to stderr.'),
   })
-  .superRefine(({ edge, admin }, context) => {
-    if (!isLoopback(edge.host)) {
-      const message = '`auth: none` lets everybody in, so it serves on loopback only: set 127.0.0.1'
-      context.addIssue({ code: 'custom', path: ['edge', 'host'], message, input: edge.host })
+  .superRefine((config, context) => {
+    const complain = (path: (string | number)[], message: string, input: unknown) => {
+      context.addIssue({ code: 'custom', path, message, input })
+    }
+    const { edge, metrics, admin, routes } = config
+    if (!isLoopback(edge.host) && edge.tls?.clientCa === undefined) {
+      const message = '`auth: none` lets everybody in, so it serves on loopback only, or clients with a certificate'
+      complain(['edge', 'host'], `${message}: set 127.0.0.1, or \`edge.tls.clientCa\``, edge.host)
     }
     if (!isLoopback(admin.host)) {
       const message = 'the admin listener asks nobody who they are, so it listens on loopback only: set 127.0.0.1'
-      context.addIssue({ code: 'custom', path: ['admin', 'host'], message, input: admin.host })
+      complain(['admin', 'host'], message, admin.host)
     }
-    if (edge.port === admin.port && edge.port !== 0) {
-      const message = `edge.port is ${edge.port} too: set another`
-      context.addIssue({ code: 'custom', path: ['admin', 'port'], message, input: admin.port })
+    const ports = Object.entries({ edge, metrics, admin }).map(([name, { port }]) => ({ name, port }))
+    for (const [i, { name, port }] of ports.entries()) {
+      const taken = ports.slice(0, i).find((other) => other.port === port && port !== 0)
+      if (taken) complain([name, 'port'], `${taken.name}.port is ${port} too: set another`, port)
+    }
+    for (const [i, { name, match }] of routes.entries()) {
+      const before = routes.slice(0, i)
+      if (before.some((other) => other.name === name))
+        complain(['routes', i, 'name'], `"${name}" is the name of two routes`, name)
+      const twin = before.find((other) => other.match.host === match.host && pathOf(other) === pathOf(routes[i]!))
+      if (twin) complain(['routes', i, 'match'], `"${twin.name}" takes the same requests`, match)
     }
   })
 
@@ -67,8 +85,19 @@ export async function loadConfig(path: string): Promise<ConfigFile | { mistakes:
   const read = readDocument(path, text, configSchema)
   if ('mistakes' in read) return read
   const { value, locate } = read
-  const store = { ...value.store, path: resolve(dirname(path), value.store.path) }
-  return { config: freeze({ ...value, store }), locate }
+  const fromConfig = (file: string) => resolve(dirname(path), file)
+  const store = { ...value.store, path: fromConfig(value.store.path) }
+  const { tls } = value.edge
+  const edge = tls ? { ...value.edge, tls: tlsFrom(tls, fromConfig) } : value.edge
+  return { config: freeze({ ...value, store, edge }), locate }
+}
+
+function tlsFrom(tls: TlsOptions, fromConfig: (file: string) => string): TlsOptions {
+  return {
+    ...tls,
+    certificates: tls.certificates.map(({ cert, key }) => ({ cert: fromConfig(cert), key: fromConfig(key) })),
+    clientCa: tls.clientCa === undefined ? undefined : fromConfig(tls.clientCa),
+  }
 }
 
 function freeze<T>(value: T): T {

@@ -15,8 +15,10 @@ import { showSpec } from './core/signature.ts'
 import { loadFleet, type Model, type Version } from './models/fleet.ts'
 import { scanStore, type Bundle } from './models/store.ts'
 import type { Steps, Target } from './pipeline.ts'
+import { pathOf, type RouteOptions } from './routing/options.ts'
 import { Router, type Route } from './routing/router.ts'
 import { Pool } from './runtime/pool.ts'
+import type { EdgeCounts } from './telemetry/edge-counts.ts'
 import { Instruments, type VersionCounts } from './telemetry/instruments.ts'
 import { Journal } from './telemetry/journal.ts'
 import { createLog, type Logger } from './telemetry/log.ts'
@@ -81,7 +83,19 @@ function wire(config: Config, clock: Clock, log: Logger): Wiring {
 /** Settings for what is not in the store are a mistake: a typing error would otherwise pass for the default. */
 function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): Mistake[] {
   const store = Map.groupBy(bundles, ({ model }) => model)
-  return Object.entries(config.models).flatMap(([name, { version }]) => {
+  const lost = config.routes.flatMap(({ name, model }, i) => {
+    const mistakes: Mistake[] = []
+    if (store.has(name)) {
+      const message = `routes[${i}].name: "${name}" is the name of that model's own route: take another`
+      mistakes.push({ ...locate(['routes', i, 'name']), message })
+    }
+    if (!store.has(model)) {
+      const message = `routes[${i}].model: no such model in the store, which has ${[...store.keys()].join(', ')}`
+      mistakes.push({ ...locate(['routes', i, 'model']), message })
+    }
+    return mistakes
+  })
+  const unset = Object.entries(config.models).flatMap(([name, { version }]) => {
     const versions = store.get(name)?.map((bundle) => bundle.version)
     if (!versions) {
       const message = `models.${name}: no such model in the store, which has ${[...store.keys()].join(', ')}`
@@ -91,11 +105,13 @@ function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): 
     const message = `models.${name}.version: there is no version ${version}; the store has ${versions.join(', ')}`
     return [{ ...locate(['models', name, 'version']), message }]
   })
+  return [...lost, ...unset]
 }
 
 export class Gateway {
   readonly steps: Steps
   readonly models: ReadonlyMap<string, ServedModel>
+  readonly routes: readonly Route<Target>[]
   readonly log: Logger
   readonly #config: Config
   readonly #wiring: Wiring
@@ -112,10 +128,15 @@ export class Gateway {
       executors: () => wiring.pool.status,
     })
     this.models = new Map([...models.values()].map((model) => [model.name, this.#serve(model)]))
-    const routes = [...this.models.values()].map(({ name, version, versions }): Route<Target> => {
-      return { model: name, version, targets: versions }
-    })
-    this.steps = { identify: createIdentify(config.auth), router: new Router(routes) }
+    this.routes = [...this.models.keys()]
+      .map((model) => this.#route({ name: model, match: {}, model }))
+      .concat(config.routes.map((route) => this.#route(route)))
+    this.steps = { identify: createIdentify(config.auth), router: new Router(this.routes) }
+  }
+
+  /** What the edge counts. */
+  get counts(): EdgeCounts {
+    return this.#instruments.edge
   }
 
   /** Opens the journal of a request that has just arrived. */
@@ -165,6 +186,12 @@ export class Gateway {
 
   #versions(): Served[] {
     return [...this.models.values()].flatMap(({ versions }) => [...versions.values()])
+  }
+
+  #route(route: RouteOptions): Route<Target> {
+    const { name, match, model } = route
+    const { version, versions } = this.models.get(model)!
+    return { name, host: match.host, path: pathOf(route), model, version, targets: versions }
   }
 
   #serve({ name, contract, versions }: Model): ServedModel {

@@ -37,15 +37,12 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
 
   const target = steps.router.choose(route, call)
   if (isRefusal(target)) return target
-  journal.routed(target.model, target.version)
+  journal.routed(route.name, target)
 
   const full = target.lane.reserve()
   if (full) return full
 
-  const body = await call.body()
-  if (isRefusal(body)) return body
-
-  const request = call.decode(body, target.contract)
+  const request = await call.read(target.contract)
   if (isRefusal(request)) return request
   journal.rows = request.rows
 

@@ -1,4 +1,4 @@
-/** The admin listener: metrics, status, configuration, and whom it answers. */
+/** The two listeners beside that for clients: metrics and probes; status, configuration, and whom they answer. */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { test } from 'node:test'
@@ -31,7 +31,7 @@ const x = (...data: number[]) => ({ inputs: [tensor('x', 'FP32', [data.length], 
 
 test('the metrics are Prometheus text: every series has a type, and every line parses', async () => {
   await gateway.infer('echo', x(1))
-  const response = await fetch(`${gateway.adminUrl}/metrics`)
+  const response = await fetch(`${gateway.metricsUrl}/metrics`)
   assert.equal(response.status, 200)
   assert.match(response.headers.get('content-type')!, /^text\/plain; version=0\.0\.4/)
   const types = new Map<string, string>()
@@ -65,21 +65,22 @@ test('the metrics count requests by outcome, rows by run and time by phase', asy
   await fresh.infer('echo', { inputs: [] })
   await fresh.infer('echo/versions/2', x(4))
   const labels = 'model="echo",version="1"'
+  const routed = `route="echo",${labels}`
   await until('all three are closed', async () => {
-    return (await samples(fresh)).get(`penstock_request_seconds_count{${labels},phase="total"}`) === 3
+    return (await samples(fresh)).get(`penstock_request_seconds_count{${routed},phase="total"}`) === 3
   })
   const seen = await samples(fresh)
   const of = (name: string, own: string = labels) => seen.get(`${name}{${own}}`)
-  assert.equal(of('penstock_requests_total', `${labels},code="ok"`), 2)
-  assert.equal(of('penstock_requests_total', `${labels},code="invalid"`), 1)
-  assert.equal(of('penstock_requests_total', 'model="echo",version="2",code="ok"'), 1)
+  assert.equal(of('penstock_requests_total', `${routed},code="ok"`), 2)
+  assert.equal(of('penstock_requests_total', `${routed},code="invalid"`), 1)
+  assert.equal(of('penstock_requests_total', 'route="echo",model="echo",version="2",code="ok"'), 1)
   assert.equal(of('penstock_batch_rows_count'), 2)
   assert.equal(of('penstock_batch_rows_sum'), 4)
   assert.equal(of('penstock_queue_rows'), 0)
   assert.equal(seen.get('penstock_executor_deaths_total'), 0)
   assert.ok(seen.get('penstock_executors_alive')! >= 1)
   for (const phase of ['queue', 'compute']) {
-    assert.equal(of('penstock_request_seconds_count', `${labels},phase="${phase}"`), 2)
+    assert.equal(of('penstock_request_seconds_count', `${routed},phase="${phase}"`), 2)
   }
   const buckets = (name: string, own: string) => {
     return [...seen]
@@ -102,9 +103,9 @@ test('a name that a client made up becomes no label', async () => {
   await gateway.infer('made-up-by-a-client', x(1))
   await gateway.infer('echo/versions/made-up-too', x(1))
   await gateway.get('/v2/models/made-up-by-another')
-  const text = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
+  const text = await (await fetch(`${gateway.metricsUrl}/metrics`)).text()
   assert.doesNotMatch(text, /made-up/)
-  assert.match(text, /^penstock_requests_total\{model="",version="",code="not_found"\} 2$/m)
+  assert.match(text, /^penstock_requests_total\{route="",model="",version="",code="not_found"\} 2$/m)
 })
 
 test('the status shows every model, its versions and what is queued', async () => {
@@ -134,14 +135,14 @@ test('the status shows every model, its versions and what is queued', async () =
 test('the configuration is shown as it is in force, defaults and all', async () => {
   const config = await admin(gateway, '/admin/config')
   assert.equal(config.auth, 'none')
-  assert.equal(config.edge.maxBodyBytes, 16_777_216)
+  assert.equal(config.edge.body.maxBytes, 16_777_216)
   assert.deepEqual(config.batching.policy, { kind: 'fixed', maxRows: 9, windowMs: 1 })
   assert.deepEqual(config.models, { echo: { version: '1' } })
 })
 
 test('a Host that is not this machine is refused, so that no page of a rebound name gets in', async () => {
   const { port } = new URL(gateway.adminUrl)
-  for (const path of ['/metrics', '/admin/status', '/admin/config']) {
+  for (const path of ['/admin/status', '/admin/config']) {
     for (const host of [
       'evil.example',
       `evil.example:${port}`,
@@ -168,18 +169,18 @@ test('an Origin that is not this machine is refused', async () => {
 test('other methods are refused with the one that is taken, and other paths with those that there are', async () => {
   for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
     const response = await fetch(`${gateway.adminUrl}/admin/status`, { method })
-    assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET'], method)
+    assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET, HEAD'], method)
     assert.equal(((await response.json()) as any).code, 'method_not_allowed')
   }
-  for (const path of ['/', '/admin', '/admin/', '/metrics/', '/v2/models', '/admin/nothing']) {
+  for (const path of ['/', '/admin', '/admin/', '/metrics', '/v2/models', '/admin/nothing']) {
     const response = await fetch(gateway.adminUrl + path)
     assert.equal(response.status, 404, path)
-    assert.match(((await response.json()) as any).error, /\/metrics/)
+    assert.match(((await response.json()) as any).error, /\/admin\/status/)
   }
 })
 
 test('the data listener has no metrics and no administration', async () => {
-  for (const path of ['/metrics', '/admin/status', '/admin/config']) {
+  for (const path of ['/metrics', '/livez', '/readyz', '/admin/status', '/admin/config']) {
     assert.equal((await gateway.get(path)).status, 404, path)
   }
 })

@@ -270,7 +270,9 @@ test('a full queue refuses with 503 from the head alone, and says when to come a
   expecting.hangUp()
   for (const wire of wires) wire.hangUp()
   await queued(gateway, 'echo', 0)
-  const abandoned = (await samples(gateway)).get('penstock_requests_total{model="echo",version="1",code="abandoned"}')
+  const abandoned = (await samples(gateway)).get(
+    'penstock_requests_total{route="echo",model="echo",version="1",code="abandoned"}',
+  )
   assert.equal(abandoned, 2)
   assert.equal((await sendEcho(gateway, ...Array.from({ length: 100 }, () => 0))).status, 200)
 })
@@ -309,7 +311,7 @@ test(
       'models/echo.onnx': store['echo.onnx'],
     })
     const spawned = penstock(t, ['serve', `${folder}/penstock.yaml`])
-    const [, url = '', adminUrl = ''] = await spawned.said(/at (\S+), metrics and status at (\S+)\n/)
+    const [, url = '', adminUrl = ''] = await spawned.said(/at (\S+), metrics at \S+, status at (\S+)\/admin\/status\n/)
     const wire = await Wire.open(t, url)
     wire.write(wireRequest('echo', JSON.stringify({ inputs: [tensor('x', 'INT64', [1], [1])] })))
     const served = { adminUrl } as TestGateway

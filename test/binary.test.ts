@@ -61,7 +61,9 @@ test('binary input is read, and the answer is JSON unless binary is asked for', 
   assert.equal(status, 200)
   assert.equal(headers.get('inference-header-content-length'), null)
   assert.equal(headers.get('content-type'), 'application/json')
-  assert.deepEqual(json.outputs, [{ name: 'y', datatype: 'FP32', shape: [3], data: [...floats] }])
+  const [output] = json.outputs
+  assert.deepEqual({ ...output, data: [] }, { name: 'y', datatype: 'FP32', shape: [3], data: [] })
+  assert.deepEqual(new Float32Array(output.data), floats)
   assert.equal(binary.byteLength, 0)
 })
 
@@ -195,8 +197,8 @@ test('a header length that is malformed or beyond the body is refused', async ()
 })
 
 test('a header length beyond a chunked body is refused', async () => {
-  const { body } = withBinary({ inputs: [echoInput] }, floats)
-  const headers = { 'inference-header-content-length': String(body.byteLength + 1) }
+  const body = JSON.stringify({ inputs: [echoInput] })
+  const headers = { 'inference-header-content-length': String(body.length + 1) }
   refused(await post(gateway, 'echo', new Blob([body]).stream(), headers), /shorter than its JSON/)
 })
 

@@ -80,7 +80,7 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
   [
     'an edge for strangers that asks nobody who they are',
     'auth: none\nedge:\n  host: 0.0.0.0',
-    /^penstock\.yaml:3: edge\.host: `auth: none` .*loopback only.*127\.0\.0\.1$/,
+    /^penstock\.yaml:3: edge\.host: `auth: none` .*loopback only.*set 127\.0\.0\.1, or `edge\.tls\.clientCa`$/,
   ],
   [
     'an admin listener for strangers',
@@ -142,7 +142,7 @@ test('a file that is missing or cannot be read is named, by every command that n
 
 test('what the file does not say has its default, and nobody can change it afterwards', async (t) => {
   const folder = await folderWith(t, {
-    'conf/penstock.yaml': 'auth: none\nedge:\n  maxBodyBytes: 81\n  drain:\n    idleMs: 5\n',
+    'conf/penstock.yaml': 'auth: none\nedge:\n  body: { maxBytes: 81 }\n  drain:\n    idleMs: 5\n',
   })
   const loaded = await loadConfig(join(folder, 'conf/penstock.yaml'))
   assert.ok('config' in loaded)
@@ -152,11 +152,13 @@ test('what the file does not say has its default, and nobody can change it after
     edge: {
       host: '127.0.0.1',
       port: 8080,
-      maxBodyBytes: 81,
+      body: { maxBytes: 81, timeoutMs: 30_000 },
       deadlineMs: 30_000,
       drain: { idleMs: 5, timeoutMs: 30_000 },
     },
-    admin: { host: '127.0.0.1', port: 9090 },
+    metrics: { host: '127.0.0.1', port: 9090 },
+    admin: { host: '127.0.0.1', port: 9091 },
+    routes: [],
     store: { path: join(folder, 'conf/models') },
     models: {},
     batching: { policy: { kind: 'adaptive', maxRows: 64 }, maxQueueRows: 4096 },
@@ -195,7 +197,10 @@ test('a good configuration passes the check with the plan and listens nowhere', 
     stdout,
     /^digits\n {2}takes image UINT8 \[batch, 1, 28, 28\]\n {2}gives scores FP32 \[batch, 10\]\n {2}version 1/m,
   )
-  assert.match(stdout, /\nOK: penstock\.yaml would listen on 127\.0\.0\.1:1, and for admin on 127\.0\.0\.1:9090\n$/)
+  assert.match(
+    stdout,
+    /\nOK: penstock\.yaml would listen on 127\.0\.0\.1:1, metrics on 127\.0\.0\.1:9090, admin on 127\.0\.0\.1:9091\n$/,
+  )
 })
 
 test('the admin listener shows the configuration in force, defaults and all', async (t) => {
@@ -203,7 +208,7 @@ test('the admin listener shows the configuration in force, defaults and all', as
   const shown = (await (await fetch(`${gateway.adminUrl}/admin/config`)).json()) as object
   assert.partialDeepStrictEqual(shown, {
     auth: 'none',
-    edge: { maxBodyBytes: 16_777_216 },
+    edge: { body: { maxBytes: 16_777_216 } },
     models: { digits: { version: '1' } },
     batching: { policy: { kind: 'adaptive', maxRows: 64 } },
   })

@@ -259,13 +259,17 @@ test('a known path with another method is answered 405 and says which method it 
   for (const path of [...gets, ...ofModel]) {
     for (const method of ['POST', 'DELETE']) {
       const response = await send(path, method)
-      assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET'], `${method} ${path}`)
+      assert.deepEqual(
+        [response.status, response.headers.get('allow')],
+        [405, 'GET, HEAD, OPTIONS'],
+        `${method} ${path}`,
+      )
       assert.equal(((await response.json()) as any).code, 'method_not_allowed')
     }
   }
-  for (const method of ['GET', 'PUT', 'OPTIONS']) {
+  for (const method of ['GET', 'HEAD', 'PUT']) {
     const response = await send('/v2/models/sign/infer', method)
-    assert.deepEqual([response.status, response.headers.get('allow')], [405, 'POST'], method)
+    assert.deepEqual([response.status, response.headers.get('allow')], [405, 'POST, OPTIONS'], method)
     await response.body?.cancel()
   }
 })

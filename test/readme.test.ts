@@ -21,11 +21,14 @@ async function shell(command: string): Promise<string> {
 
 test('every command of the README that talks to a gateway works as it is written', async (t) => {
   const settings = { store: { path: ownStore } }
-  const { url, adminUrl } = await startGateway(t, { settings })
+  const { url, metricsUrl, adminUrl } = await startGateway(t, { settings })
   const curls = commands.filter((command) => command.startsWith('curl '))
   assert.ok(curls.length >= 4, 'the README shows how to send requests')
   for (const command of curls) {
-    const here = command.replace('http://127.0.0.1:8080', url).replace('http://127.0.0.1:9090', adminUrl)
+    const here = command
+      .replace('http://127.0.0.1:8080', url)
+      .replace('http://127.0.0.1:9090', metricsUrl)
+      .replace('http://127.0.0.1:9091', adminUrl)
     assert.notEqual(here, command, `${command} talks to the ports that npm start uses`)
     const said = await shell(`${here} --fail`)
     if (!command.includes('/metrics')) assert.doesNotThrow(() => JSON.parse(said), command)

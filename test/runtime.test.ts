@@ -249,7 +249,10 @@ test('a graph with nine dimensions is refused at load', async (t) => {
 /** A gateway whose worker has a small heap, and the request that is too much for it: very long strings. */
 async function fragile(t: TestContext) {
   const store = { 'words.onnx': identity('BYTES', ['n']), 'grid.onnx': grid }
-  const settings = { ...edgeWith({ maxBodyBytes: 2 ** 27 }), runtime: { executors: 1, heapMb: 32 } }
+  const settings = {
+    ...edgeWith({ body: { maxBytes: 2 ** 27 }, tensors: { maxElements: 2 ** 26, maxRows: 2 ** 20 } }),
+    runtime: { executors: 1, heapMb: 32 },
+  }
   const served = await startGateway(t, { store, settings })
   const count = 300
   const words = Buffer.concat(Array.from({ length: count }, (_, i) => byteStrings(`word ${i}`.padEnd(250_000))))
@@ -289,7 +292,7 @@ test('two workers share the load, and every answer is right', async (t) => {
   const served = await startGateway(t, { store, settings: { runtime: { executors: 2 } } })
   const numbers = [1, 2, 3, 4, 5, 6]
   const replies = numbers.map((number) => served.infer('slow', { inputs: [tensor('x', 'FP32', [1, 1], [number])] }))
-  const answered = 'penstock_requests_total{model="slow",version="1",code="ok"}'
+  const answered = 'penstock_requests_total{route="slow",model="slow",version="1",code="ok"}'
   // Each takes one to run and one to stage.
   await until('four have left the queue', async () => (await queuedRows(served, 'slow')) === 2)
   assert.equal((await samples(served)).get(answered), undefined)

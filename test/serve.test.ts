@@ -15,6 +15,7 @@ import { Wire, wireRequest } from './support/socket.ts'
 
 interface Served extends Spawned {
   readonly url: string
+  readonly metricsUrl: string
   readonly adminUrl: string
   /** Settles once so many rows wait for a run. */
   queued(rows: number): Promise<void>
@@ -22,16 +23,25 @@ interface Served extends Spawned {
 
 /** A process that serves the model `echo` on free ports, up and running. */
 async function serve(t: TestContext, settings: object = {}): Promise<Served> {
-  const quick = { auth: 'none', edge: { port: 0 }, admin: { port: 0 }, store: { path: '.' }, ...settings }
+  const quick = {
+    auth: 'none',
+    edge: { port: 0 },
+    metrics: { port: 0 },
+    admin: { port: 0 },
+    store: { path: '.' },
+    ...settings,
+  }
   const files = { 'penstock.yaml': stringify(quick), 'echo.onnx': identity('FP32', ['n', 1]) }
   const spawned = penstock(t, ['serve', join(await folderWith(t, files), 'penstock.yaml')])
-  const [, url, adminUrl] = await spawned.said(/ at (http:\S+), metrics and status at (http:\S+)\n/)
+  const [, url, metricsUrl, adminUrl] = await spawned.said(
+    / at (http:\S+), metrics at (http:\S+)\/metrics, status at (http:\S+)\/admin\/status\n/,
+  )
   const rowsNow = async () => {
     const { models } = (await (await fetch(`${adminUrl}/admin/status`)).json()) as any
     return models[0].versions[0].queuedRows as number
   }
   const queued = (rows: number) => until(`${rows} rows wait`, async () => (await rowsNow()) === rows)
-  return { ...spawned, url: url!, adminUrl: adminUrl!, queued }
+  return { ...spawned, url: url!, metricsUrl: metricsUrl!, adminUrl: adminUrl!, queued }
 }
 
 /** A request of one row. */
@@ -76,14 +86,15 @@ test('the banner says what is served where, and its curl line works when pasted'
   assert.equal(answer.model_name, 'breast-cancer')
   assert.equal(answer.outputs.length, 2)
   assert.match(
-    await (await fetch(`${served.adminUrl}/metrics`)).text(),
+    await (await fetch(`${served.metricsUrl}/metrics`)).text(),
     /^penstock_requests_total\{.*code="ok".*\} 1$/m,
   )
 })
 
 test('the curl line works for a sample in a folder with a space in its name too', async (t) => {
   const folder = await folderWith(t, {
-    'penstock.yaml': 'auth: none\nedge: { port: 0 }\nadmin: { port: 0 }\nstore: { path: my store }\n',
+    'penstock.yaml':
+      'auth: none\nedge: { port: 0 }\nmetrics: { port: 0 }\nadmin: { port: 0 }\nstore: { path: my store }\n',
     'my store/echo/1/model.onnx': identity('FP32', ['n', 1]),
     'my store/echo/1/samples/one.json': JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 1], [7])] }),
   })
@@ -102,6 +113,7 @@ for (const name of ['edge', 'admin'] as const) {
     const settings = {
       auth: 'none',
       edge: { port: 0 },
+      metrics: { port: 0 },
       admin: { port: 0 },
       store: { path: ownStore },
       [name]: { port },

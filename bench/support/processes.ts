@@ -74,16 +74,16 @@ export class Peer implements AsyncDisposable {
 export class GatewayProcess implements AsyncDisposable {
   readonly pid: number
   readonly port: number
-  readonly adminPort: number
+  readonly metricsPort: number
   readonly #child: ChildProcess
   readonly #folder: string
 
-  private constructor(child: ChildProcess, folder: string, [port, adminPort]: readonly number[]) {
+  private constructor(child: ChildProcess, folder: string, [port, metricsPort]: readonly number[]) {
     this.#child = child
     this.#folder = folder
     this.pid = child.pid!
     this.port = port!
-    this.adminPort = adminPort!
+    this.metricsPort = metricsPort!
   }
 
   /** `settings` go on top of the defaults. */
@@ -92,6 +92,7 @@ export class GatewayProcess implements AsyncDisposable {
     const config = {
       auth: 'none',
       edge: { port: 0, drain: { idleMs: 0 } },
+      metrics: { port: 0 },
       admin: { port: 0 },
       store: { path: join(root, 'config/models') },
       ...settings,
@@ -109,7 +110,7 @@ export class GatewayProcess implements AsyncDisposable {
 
   /** Runs so far, and the rows in them, from the gateway's own metrics. */
   async batches(model: string, version: string): Promise<{ runs: number; rows: number }> {
-    const response = await fetch(`http://127.0.0.1:${this.adminPort}/metrics`)
+    const response = await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`)
     const text = await response.text()
     const value = (what: string) => {
       const line = text
@@ -133,7 +134,7 @@ function portsIn(child: ChildProcess): Promise<number[]> {
     child.on('exit', () => reject(new Error(`the gateway did not start: ${said}`)))
     child.stdout!.on('data', (chunk: Buffer) => {
       said += chunk.toString()
-      const ports = / at http:\S+:(\d+), .* at http:\S+:(\d+)/.exec(said)
+      const ports = / at https?:\S+:(\d+), metrics at http:\S+:(\d+)\/metrics/.exec(said)
       if (ports) resolve([Number(ports[1]), Number(ports[2])])
     })
   })

@@ -2,6 +2,7 @@
 import { showSpec } from '../core/signature.ts'
 import { createGateway } from '../gateway.ts'
 import { configOrExit, fail } from './report.ts'
+import { openEdge } from './serve.ts'
 
 export async function check(path: string): Promise<void> {
   const file = await configOrExit(path)
@@ -18,9 +19,11 @@ export async function check(path: string): Promise<void> {
       process.stdout.write(`  version ${served.version}: ${batching} (${served.why})${standard}\n`)
     }
   }
+  const opened = await openEdge(file.config, gateway)
+  if ('message' in opened) return fail([opened])
+  opened.close()
   await gateway.close()
-  const { edge, admin } = file.config
-  process.stdout.write(
-    `\nOK: ${path} would listen on ${edge.host}:${edge.port}, and for admin on ${admin.host}:${admin.port}\n`,
-  )
+  const { edge, metrics, admin } = file.config
+  const at = ({ host, port }: { readonly host: string; readonly port: number }) => `${host}:${port}`
+  process.stdout.write(`\nOK: ${path} would listen on ${at(edge)}, metrics on ${at(metrics)}, admin on ${at(admin)}\n`)
 }

@@ -3,8 +3,9 @@ import { relative } from 'node:path'
 import type { Config, ConfigFile } from '../config.ts'
 import { systemClock } from '../core/clock.ts'
 import type { Mistake } from '../core/document.ts'
-import { AdminEdge } from '../edge/admin.ts'
-import { HttpEdge } from '../edge/http.ts'
+import { createAdminServer } from '../edge/admin.ts'
+import { DataEdge } from '../edge/edge.ts'
+import { createMetricsServer } from '../edge/metrics.ts'
 import { createGateway, type Gateway, type ServedModel } from '../gateway.ts'
 import { configOrExit, fail, failWith } from './report.ts'
 
@@ -22,11 +23,12 @@ export async function serve(path: string): Promise<void> {
     failWith(`connections were still open after ${file.config.edge.drain.timeoutMs} ms and were cut`)
 }
 
-/** A gateway with its edges open. */
+/** A gateway with its listeners open. */
 export interface Running {
   readonly gateway: Gateway
-  /** Where clients and administrators find it. */
+  /** Where clients, probes and administrators find it. */
   readonly url: string
+  readonly metricsUrl: string
   readonly adminUrl: string
   /** Drains and closes everything; settles with whether every connection ended by itself. */
   stop(): Promise<boolean>
@@ -39,30 +41,53 @@ export async function start(
   const created = await createGateway(file)
   if ('mistakes' in created) return created
   const { gateway } = created
-  const onDefect = (error: unknown, requestId: string) =>
-    gateway.log.error({ requestId, err: error }, 'a defect: please report it')
-  const edge = new HttpEdge(config.edge, { serving: gateway, clock: systemClock, onDefect })
-  const admin = new AdminEdge(config.admin, gateway)
+  const edge = await openEdge(config, gateway)
+  if ('message' in edge) {
+    await gateway.close()
+    return { mistakes: [edge] }
+  }
+  let isDraining = false
+  const metrics = createMetricsServer(gateway, () => isDraining)
+  const admin = createAdminServer(gateway)
   const stop = async () => {
-    const clean = await edge.drain()
+    isDraining = true
+    const isClean = await edge.drain()
+    metrics.close()
     admin.close()
     await gateway.close()
-    return clean
+    return isClean
   }
   try {
-    const url = urlOf(config.edge.host, await listen(edge, 'edge', config))
-    const adminUrl = urlOf(config.admin.host, await listen(admin, 'admin', config))
-    return { running: { gateway, url, adminUrl, stop } }
+    const url = await listen('edge', config, () => edge.listen())
+    const metricsUrl = await listen('metrics', config, () => metrics.listen(config.metrics))
+    const adminUrl = await listen('admin', config, () => admin.listen(config.admin))
+    return { running: { gateway, url, metricsUrl, adminUrl, stop } }
   } catch (problem) {
     await stop()
     return { problem: (problem as Error).message }
   }
 }
 
-async function listen(edge: { listen(): Promise<number> }, name: 'edge' | 'admin', config: Config): Promise<number> {
+/** The listener for clients; or what is wrong with one of its files. */
+export function openEdge({ edge }: Config, gateway: Gateway): Promise<DataEdge | Mistake> {
+  return DataEdge.create(edge, {
+    serving: gateway,
+    clock: systemClock,
+    onDefect: (error, requestId) => gateway.log.error({ requestId, err: error }, 'a defect: please report it'),
+    onProblem: ({ file, message }) => gateway.log.error({ file }, `the certificates stay as they are: ${message}`),
+  })
+}
+
+/** Opens a listener; settles with where it is to be found. */
+async function listen(
+  name: 'edge' | 'metrics' | 'admin',
+  config: Config,
+  open: () => Promise<number>,
+): Promise<string> {
   const { host, port } = config[name]
+  const scheme = name === 'edge' && config.edge.tls ? 'https' : 'http'
   try {
-    return await edge.listen()
+    return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${await open()}`
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException
     const why: Record<string, string> = {
@@ -72,10 +97,6 @@ async function listen(edge: { listen(): Promise<number> }, name: 'edge' | 'admin
     }
     throw new Error(why[code] ?? `cannot listen on ${host}:${port} (${code})`, { cause: error })
   }
-}
-
-function urlOf(host: string, port: number): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 /** Settles with the first signal to stop. A second one finds nobody listening, and ends the process at once. */
@@ -90,7 +111,7 @@ function stopSignal(): Promise<string> {
   })
 }
 
-function banner({ gateway, url, adminUrl }: Running): string {
+function banner({ gateway, url, metricsUrl, adminUrl }: Running): string {
   const models = [...gateway.models.values()]
   const names = models.map(({ name, version, versions }) => {
     const others = [...versions.keys()].filter((each) => each !== version)
@@ -98,7 +119,7 @@ function banner({ gateway, url, adminUrl }: Running): string {
   })
   return `penstock serves
 ${names.join('\n')}
-  at ${url}, metrics and status at ${adminUrl}
+  at ${url}, metrics at ${metricsUrl}/metrics, status at ${adminUrl}/admin/status
 
 Try it:
   ${tryIt(url, models)}

@@ -24,22 +24,23 @@ export interface WantedOutput {
   readonly binary: boolean
 }
 
-/** Turns a body into an InferRequest. Chosen by the edge from the head; run only once the model is known. */
-type Decode = (body: Uint8Array, contract: Signature) => InferRequest | Refusal
-
 export interface Call {
   /** The request's own number: in logs, in refusals, in the response head. */
   readonly requestId: string
-  readonly model: string
+  /** What the client addressed: the host in lower case without a port, and the path without the protocol's own words. */
+  readonly host: string
+  readonly path: string
   /** Undefined when the client leaves the choice to the gateway. */
   readonly version: string | undefined
   /** On the clock's monotonic scale, milliseconds. */
   readonly deadline: number
   /** True once the client has hung up. */
   readonly gone: boolean
-  readonly decode: Decode
-  /** Reads the body once, up to the edge's limit. */
-  body(): Promise<Uint8Array | Refusal>
+  /**
+   * Reads the body, once, and decodes it as it comes. The tensors lie in memory that the edge takes back when the answer
+   * is known.
+   */
+  read(contract: Signature): Promise<InferRequest | Refusal>
   /** Calls back at most once, when the client hangs up before its answer is written. */
   onGone(callback: () => void): void
 }

@@ -1,156 +1,181 @@
-/** Reading bodies: how they are framed, how much of them is held, and what becomes of those that nobody reads. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+/**
+ * Reading a body into a decoder: within the limits on its size, decompressed if it has to be, in slices that leave others
+ * their turn, and no longer than it may take.
+ */
+import type { Transform } from 'node:stream'
+import type { InferRequest } from '../core/call.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
+import { sliceBytes, type Decoder } from './codecs/decoder.ts'
+import { tooLarge, type BodyLimits } from './framing.ts'
+import { createInflater, type Encoding } from './inflate.ts'
+import type { BodySink, Exchange } from './protocols/exchange.ts'
+import type { Expiring, Sweep } from './sweep.ts'
+import type { Turns } from './turns.ts'
 
-/** What a request's head says about its body. */
-export interface Framing {
-  /** Bytes of JSON before the binary tensors; undefined if all of it is JSON. */
-  readonly jsonBytes: number | undefined
-  /** Undefined for a chunked body. */
-  readonly length: number | undefined
+export interface BodyTools {
+  readonly limits: BodyLimits
+  readonly turns: Turns
+  readonly sweep: Sweep
 }
 
-const jsonTypes = /^application\/(json|octet-stream)\s*(;|$)/i
-
-/** `Inference-Header-Content-Length` and the rest of the head, or what is wrong with them. */
-export function readFraming(headers: IncomingMessage['headers'], maxBytes: number): Framing | Refusal {
-  const type = headers['content-type']
-  if (type !== undefined && !jsonTypes.test(type)) {
-    return refuse(
-      'unsupported_media',
-      'send "content-type: application/json" (or application/octet-stream with binary data)',
-    )
-  }
-  const encoding = headers['content-encoding']
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-    return refuse('unsupported_media', 'compressed bodies are not supported: send it without "content-encoding"')
-  }
-  const length = headers['content-length'] === undefined ? undefined : Number(headers['content-length'])
-  if (length !== undefined && length > maxBytes) return tooLarge(maxBytes)
-  const jsonLength = headers['inference-header-content-length']
-  if (jsonLength === undefined) return { jsonBytes: undefined, length }
-  if (typeof jsonLength !== 'string' || !/^\d{1,15}$/.test(jsonLength) || Number(jsonLength) > (length ?? maxBytes)) {
-    return refuse('invalid', '"inference-header-content-length" must be the number of JSON bytes in the body')
-  }
-  return { jsonBytes: Number(jsonLength), length }
+export interface Reading {
+  readonly decoder: Decoder
+  readonly encoding: Encoding | undefined
+  /** On the clock's scale. */
+  readonly expiresAt: number
+  /** What a body that is not there by then is refused with. */
+  readonly expired: () => Refusal
 }
 
-function tooLarge(maxBytes: number): Refusal {
-  return refuse('too_large', `the body is larger than ${maxBytes} bytes`)
+/** Reads the body of an exchange. Settles as soon as the outcome is known, which may be before its end. */
+export function readBody(exchange: Exchange, reading: Reading, tools: BodyTools): Promise<InferRequest | Refusal> {
+  return new Promise((resolve) => {
+    const reader = new BodyReader(exchange, reading, tools, resolve)
+    exchange.onGone(() => reader.finish(refuse('abandoned', 'the client hung up')))
+    tools.sweep.add(reader)
+    exchange.read(reader)
+  })
 }
 
-/** Memory for bodies that are being read or waiting to be decoded, over all requests. */
-export class BodyBudget {
-  readonly #maxBytes: number
-  #held = 0
+/** Small bodies grow as they like. */
+const freelyInflated = 1_048_576
 
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes
+class BodyReader implements BodySink, Expiring {
+  readonly expiresAt: number
+  readonly #exchange: Exchange
+  readonly #decoder: Decoder
+  readonly #expired: () => Refusal
+  readonly #tools: BodyTools
+  readonly #resolve: (outcome: InferRequest | Refusal) => void
+  readonly #inflater: Transform | undefined
+  /** Chunks for which there was no turn yet. */
+  readonly #late: Uint8Array[] = []
+  #received = 0
+  #inflated = 0
+  /** Whether all of the body is decoded or late. */
+  #isAll = false
+  #isFinished = false
+
+  constructor(
+    exchange: Exchange,
+    reading: Reading,
+    tools: BodyTools,
+    resolve: (outcome: InferRequest | Refusal) => void,
+  ) {
+    this.expiresAt = reading.expiresAt
+    this.#exchange = exchange
+    this.#decoder = reading.decoder
+    this.#expired = reading.expired
+    this.#tools = tools
+    this.#resolve = resolve
+    this.#inflater = reading.encoding && this.#inflate(reading.encoding)
   }
 
-  take(bytes: number): boolean {
-    if (this.#held + bytes > this.#maxBytes) return false
-    this.#held += bytes
-    return true
+  data(chunk: Uint8Array): void {
+    if (this.#isFinished) return
+    const { maxBytes } = this.#tools.limits
+    this.#received += chunk.length
+    if (this.#received > maxBytes) this.finish(tooLarge(maxBytes))
+    else if (!this.#inflater) this.#decode(chunk)
+    else if (!this.#inflater.write(chunk)) this.#exchange.pause()
   }
 
-  giveBack(bytes: number): void {
-    this.#held -= bytes
-  }
-}
-
-export interface BodyLimits {
-  readonly maxBytes: number
-  readonly budget: BodyBudget
-}
-
-/** A body that is being collected. */
-export class BodyReader {
-  /** Bytes taken from the budget. */
-  #held = 0
-  readonly #framing: Framing
-  readonly #limits: BodyLimits
-  #whole: Buffer | undefined
-  #chunks: Buffer[] = []
-  #read = 0
-
-  constructor(framing: Framing, limits: BodyLimits) {
-    this.#framing = framing
-    this.#limits = limits
+  end(): void {
+    if (this.#isFinished) return
+    if (this.#inflater) this.#inflater.end()
+    else this.#all()
   }
 
-  /** Collects the body. `onEnd` is called once, and not at all if the client hangs up. */
-  read(request: IncomingMessage, onEnd: (body: Uint8Array | Refusal) => void): void {
-    const { length } = this.#framing
-    if (length !== undefined && !this.#take(length)) {
-      onEnd(fullUp())
+  expire(): void {
+    this.finish(this.#expired())
+  }
+
+  /** The first outcome counts. */
+  finish(outcome: InferRequest | Refusal): void {
+    if (this.#isFinished) return
+    this.#isFinished = true
+    this.#tools.sweep.delete(this)
+    this.#inflater?.destroy()
+    this.#late.length = 0
+    this.#resolve(outcome)
+  }
+
+  #inflate(encoding: Encoding): Transform {
+    const inflater = createInflater(encoding)
+    inflater.on('data', (chunk: Buffer) => {
+      this.#inflated += chunk.length
+      const bomb = this.#bomb()
+      if (bomb) this.finish(bomb)
+      else this.#decode(chunk)
+    })
+    inflater.on('drain', () => this.#resume())
+    inflater.on('end', () => this.#all())
+    inflater.on('error', () => this.finish(refuse('invalid', `the body is not whole and valid ${encoding}`)))
+    return inflater
+  }
+
+  #bomb(): Refusal | undefined {
+    const { maxInflatedBytes, maxInflation } = this.#tools.limits
+    if (this.#inflated > maxInflatedBytes) return tooLarge(maxInflatedBytes)
+    if (this.#inflated <= Math.max(freelyInflated, maxInflation * this.#received)) return undefined
+    return refuse('too_large', `the body grows to more than ${maxInflation} times its size`)
+  }
+
+  #decode(chunk: Uint8Array): void {
+    if (this.#isFinished) return
+    if (this.#late.length === 0 && this.#tools.turns.take(chunk.length)) {
+      this.#write(chunk)
       return
     }
-    request.on('data', (chunk: Buffer) => {
-      const problem = this.#add(chunk)
-      if (!problem) return
-      request.removeAllListeners('data').removeAllListeners('end')
-      onEnd(problem)
-    })
-    request.on('end', () => onEnd(this.#finish()))
+    if (this.#late.push(chunk) > 1) return
+    this.#pause()
+    this.#tools.turns.wait(() => this.#catchUp())
   }
 
-  /** Gives back what was taken from the budget. */
-  release(): void {
-    this.#limits.budget.giveBack(this.#held)
-    this.#held = 0
-  }
-
-  #take(bytes: number): boolean {
-    if (!this.#limits.budget.take(bytes)) return false
-    this.#held += bytes
-    return true
-  }
-
-  #add(chunk: Buffer): Refusal | undefined {
-    const { length, jsonBytes } = this.#framing
-    this.#read += chunk.byteLength
-    if (length === undefined) {
-      if (this.#read > this.#limits.maxBytes) return tooLarge(this.#limits.maxBytes)
-      if (!this.#take(chunk.byteLength)) return fullUp()
-      this.#chunks.push(chunk)
-      return undefined
+  #catchUp(): void {
+    const { turns } = this.#tools
+    for (let chunk = this.#late[0]; chunk; chunk = this.#late[0]) {
+      if (!turns.take(chunk.length)) {
+        turns.wait(() => this.#catchUp())
+        return
+      }
+      this.#late.shift()
+      this.#write(chunk)
     }
-    if (chunk.byteLength === length) {
-      this.#whole = chunk
-      return undefined
+    if (this.#isFinished) return
+    if (this.#isAll) this.#conclude()
+    else this.#resume()
+  }
+
+  #write(chunk: Uint8Array): void {
+    const refusal = this.#decoder.write(chunk)
+    if (refusal) this.finish(refusal)
+  }
+
+  #all(): void {
+    this.#isAll = true
+    if (this.#late.length === 0) this.#conclude()
+  }
+
+  #conclude(): void {
+    if (this.#isFinished) return
+    const outcome = this.#decoder.end()
+    if (outcome) {
+      this.finish(outcome)
+      return
     }
-    // The first tensor behind the JSON starts where a typed array may look at it without a copy.
-    const pad = -(jsonBytes ?? 0) & 7
-    this.#whole ??= Buffer.allocUnsafeSlow(pad + length).subarray(pad)
-    chunk.copy(this.#whole, this.#read - chunk.byteLength)
-    return undefined
+    this.#tools.turns.take(sliceBytes)
+    this.#tools.turns.wait(() => this.#conclude())
   }
 
-  #finish(): Uint8Array {
-    return this.#whole ?? Buffer.concat(this.#chunks)
+  #pause(): void {
+    if (this.#inflater) this.#inflater.pause()
+    else this.#exchange.pause()
   }
-}
 
-function fullUp(): Refusal {
-  return refuse('overloaded', 'too many large bodies are being read; try again later')
-}
-
-/** What is read of a body that nobody wants, before the connection is given up. */
-const maxUnreadBytes = 65_536
-
-/**
- * After an early refusal: takes what little is left of the body so that the connection stays usable, and cuts off a
- * client that goes on sending what was refused.
- */
-export function discardRest(request: IncomingMessage, response: ServerResponse): void {
-  if (request.complete) return
-  let discarded = 0
-  const cutOff = () => request.socket.destroy()
-  request.on('data', (chunk: Buffer) => {
-    discarded += chunk.byteLength
-    if (discarded <= maxUnreadBytes) return
-    if (response.writableFinished) cutOff()
-    else response.once('finish', cutOff)
-  })
+  #resume(): void {
+    if (this.#isFinished) return
+    if (this.#inflater?.isPaused() && this.#late.length === 0) this.#inflater.resume()
+    if (!this.#inflater?.writableNeedDrain) this.#exchange.resume()
+  }
 }

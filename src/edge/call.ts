@@ -1,78 +1,86 @@
-/** One request on `node:http`, as the pipeline sees it. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+/** One inference request, as the pipeline sees it. */
+import { Lease, type Arena } from '../core/arena.ts'
 import type { Call, InferRequest } from '../core/call.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
-import { BodyReader, readFraming, type BodyLimits, type Framing } from './body.ts'
-import { decodeRaw } from './codecs/raw.ts'
-import { decodeRequest } from './codecs/request.ts'
+import { readBody, type BodyTools } from './body.ts'
+import type { DecodeOptions } from './codecs/decoder.ts'
+import { RawDecoder } from './codecs/raw.ts'
+import { RequestDecoder } from './codecs/request.ts'
+import { readFraming } from './framing.ts'
+import type { Exchange } from './protocols/exchange.ts'
+import type { Address } from './routes.ts'
 
 export interface CallFacts {
   readonly requestId: string
-  readonly model: string
-  readonly version: string | undefined
+  readonly address: Address
   readonly deadline: number
-  readonly limits: BodyLimits
-  /** Whether the client waits for `100 Continue` before it sends the body. */
-  readonly awaitsContinue: boolean
-  /** Called once, when the answer's last byte is written or the connection gone. */
-  readonly onClosed: () => void
+  /** Until when the body has to be there, if the deadline is not sooner. */
+  readonly bodyDeadline: number
+}
+
+export interface CallTools extends BodyTools {
+  readonly arena: Arena
+  readonly decoding: DecodeOptions
 }
 
 export class HttpCall implements Call {
   readonly requestId: string
-  readonly model: string
+  readonly host: string
+  readonly path: string
   readonly version: string | undefined
   readonly deadline: number
-  gone = false
-  readonly #request: IncomingMessage
-  readonly #response: ServerResponse
-  readonly #limits: BodyLimits
-  readonly #awaitsContinue: boolean
-  #framing: Framing = { jsonBytes: undefined, length: undefined }
-  #whenGone: (() => void) | undefined
+  readonly #exchange: Exchange
+  readonly #tools: CallTools
+  readonly #bodyDeadline: number
+  readonly #lease: Lease
 
-  constructor(request: IncomingMessage, response: ServerResponse, facts: CallFacts) {
-    this.#request = request
-    this.#response = response
-    this.#limits = facts.limits
-    this.#awaitsContinue = facts.awaitsContinue
-    this.requestId = facts.requestId
-    this.model = facts.model
-    this.version = facts.version
-    this.deadline = facts.deadline
-    response.on('close', () => {
-      this.gone = !response.writableFinished
-      if (this.gone) this.#whenGone?.()
-      facts.onClosed()
-    })
+  constructor(exchange: Exchange, { requestId, address, deadline, bodyDeadline }: CallFacts, tools: CallTools) {
+    this.requestId = requestId
+    this.host = address.host
+    this.path = address.path
+    this.version = address.version
+    this.deadline = deadline
+    this.#bodyDeadline = bodyDeadline
+    this.#exchange = exchange
+    this.#tools = tools
+    this.#lease = new Lease(tools.arena)
   }
 
-  /** One callback at a time: whoever works on the request now. */
+  get gone(): boolean {
+    return this.#exchange.gone
+  }
+
   onGone(callback: () => void): void {
-    this.#whenGone = callback
+    this.#exchange.onGone(callback)
   }
 
-  body(): Promise<Uint8Array | Refusal> {
-    const framing = readFraming(this.#request.headers, this.#limits.maxBytes)
+  read(contract: Signature): Promise<InferRequest | Refusal> {
+    const { limits, decoding: options } = this.#tools
+    const framing = readFraming(this.#exchange.headers, limits)
     if (isRefusal(framing)) return Promise.resolve(framing)
-    this.#framing = framing
-    const reader = new BodyReader(framing, this.#limits)
-    if (this.#awaitsContinue) this.#response.writeContinue()
-    return new Promise((resolve) => {
-      const end = (body: Uint8Array | Refusal) => {
-        reader.release()
-        resolve(body)
-      }
-      this.onGone(() => end(refuse('abandoned', 'the client hung up')))
-      reader.read(this.#request, end)
-    })
+    const plan = { ...framing, options, lease: this.#lease }
+    const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new RequestDecoder(plan, contract)
+    const { encoding } = framing
+    const isSooner = this.deadline < this.#bodyDeadline
+    const expiresAt = isSooner ? this.deadline : this.#bodyDeadline
+    return readBody(
+      this.#exchange,
+      { decoder, encoding, expiresAt, expired: isSooner ? expired : tooSlow },
+      this.#tools,
+    )
   }
 
-  readonly decode = (body: Uint8Array, contract: Signature): InferRequest | Refusal => {
-    const { jsonBytes = body.byteLength } = this.#framing
-    if (jsonBytes > body.byteLength) return refuse('invalid', 'the body is shorter than its JSON part should be')
-    if (this.#framing.jsonBytes === 0) return decodeRaw(body, contract)
-    return decodeRequest(body, jsonBytes, contract)
+  /** Gives the memory of the tensors back. */
+  release(): void {
+    this.#lease.release()
   }
+}
+
+function expired(): Refusal {
+  return refuse('expired', 'the deadline passed before the body was there')
+}
+
+function tooSlow(): Refusal {
+  return refuse('too_slow', 'the body did not arrive in time')
 }

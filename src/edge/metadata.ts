@@ -3,7 +3,8 @@ import packageFile from '../../package.json' with { type: 'json' }
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { wireShape, type TensorSpec } from '../core/signature.ts'
 import type { Histogram } from '../telemetry/histogram.ts'
-import type { Operation } from './routes.ts'
+import { openApi } from './openapi/document.ts'
+import type { Address, ModelOperation, ServerOperation } from './routes.ts'
 import type { ServedModel, ServedVersion, Serving } from './serving.ts'
 
 export interface Said {
@@ -11,14 +12,15 @@ export interface Said {
   readonly body: unknown
 }
 
-type Question = Exclude<Operation, { kind: 'infer' }>
+type ModelQuestion = { readonly kind: Exclude<ModelOperation, 'infer'>; readonly address: Address }
+export type Question = { readonly kind: ServerOperation; readonly host: string } | ModelQuestion
 
 const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'statistics']
 
 /** Answers everything that is not inference. */
 export function inform(question: Question, serving: Serving, draining: boolean): Said | Refusal {
   const refused = draining ? refuse('draining', 'the gateway is shutting down') : serving.refused()
-  if ('model' in question) return aboutModel(question, serving, refused)
+  if ('address' in question) return aboutModel(question, serving, refused)
   switch (question.kind) {
     case 'live':
       return ok({ live: true })
@@ -26,6 +28,8 @@ export function inform(question: Question, serving: Serving, draining: boolean):
       return readiness({}, refused)
     case 'server':
       return ok({ name: packageFile.name, version: packageFile.version, extensions })
+    case 'openapi':
+      return ok(openApi(serving, question.host))
     case 'models':
       return ok({ models: [...serving.models.keys()] })
     case 'allStats':
@@ -45,24 +49,24 @@ function readiness(about: { readonly name?: string }, refused: Refusal | undefin
   return { status: refused.status, body: { ...about, ready: false, error: refused.message } }
 }
 
-type ModelQuestion = Extract<Question, { model: string }>
-
-function aboutModel({ kind, ...asked }: ModelQuestion, serving: Serving, refused: Refusal | undefined): Said | Refusal {
-  const route = serving.steps.router.route(asked)
+function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused: Refusal | undefined): Said | Refusal {
+  const route = serving.steps.router.route(address)
   if (isRefusal(route)) return route
-  const target = serving.steps.router.choose(route, asked)
+  const target = serving.steps.router.choose(route, address)
   if (isRefusal(target)) return target
   const model = serving.models.get(target.model)!
   const version = model.versions.get(target.version)!
   switch (kind) {
     case 'model':
-      return ok(metadataOf(model, asked.version))
+      return ok(metadataOf(model, address.version))
     case 'modelReady':
       return readiness({ name: model.name }, refused)
     case 'config':
       return ok(configOf(model, version))
     default:
-      return ok({ model_stats: statsOf(model, asked.version === undefined ? [...model.versions.values()] : [version]) })
+      return ok({
+        model_stats: statsOf(model, address.version === undefined ? [...model.versions.values()] : [version]),
+      })
   }
 }
 
@@ -104,10 +108,10 @@ const nanoseconds = 1e6
 /** Triton's statistics: `inference_count` counts rows, `execution_count` runs. */
 function statsOf({ name }: ServedModel, versions: readonly ServedVersion[]) {
   return versions.map(({ version, counts }) => {
-    const { outcomes, phases, batches } = counts
+    const { outcomes, phases, failedMs } = counts.requests
     const success = outcomes.get('ok') ?? 0
     const fail = [...outcomes.values()].reduce((sum, count) => sum + count, 0) - success
-    const sorted = [...batches].toSorted(([a], [b]) => a - b)
+    const sorted = [...counts.batches].toSorted(([a], [b]) => a - b)
     return {
       name,
       version,
@@ -115,8 +119,8 @@ function statsOf({ name }: ServedModel, versions: readonly ServedVersion[]) {
       inference_count: counts.rows,
       execution_count: sorted.reduce((sum, [, { runs }]) => sum + runs, 0),
       inference_stats: {
-        success: { count: success, ns: Math.round(Math.max(0, phases.total.sum - counts.failedMs) * nanoseconds) },
-        fail: { count: fail, ns: Math.round(counts.failedMs * nanoseconds) },
+        success: { count: success, ns: Math.round(Math.max(0, phases.total.sum - failedMs) * nanoseconds) },
+        fail: { count: fail, ns: Math.round(failedMs * nanoseconds) },
         queue: duration(phases.queue),
         compute_infer: duration(phases.compute),
       },

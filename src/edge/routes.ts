@@ -1,16 +1,17 @@
 /** The paths of the Open Inference Protocol (REST), and Triton's additions that its clients use. */
 import { refuse, type Refusal } from '../core/refusal.ts'
 
-const serverPaths = {
+export const serverPaths = {
   '/v2': { kind: 'server', what: 'name, version and extensions of the server' },
   '/v2/health/live': { kind: 'live', what: 'whether the process answers' },
   '/v2/health/ready': { kind: 'ready', what: 'whether requests can be served: 200, or 503 and why not' },
   '/v2/models': { kind: 'models', what: 'names of the models' },
   '/v2/models/stats': { kind: 'allStats', what: 'statistics of all models' },
+  '/v2/openapi.json': { kind: 'openapi', what: 'what is served, as an OpenAPI 3.1 document' },
 } as const
 
-/** Behind `/v2/models/NAME` or `/v2/models/NAME/versions/VERSION`. */
-const modelPaths = {
+/** Behind the address of a model, or behind `/versions/VERSION` there. */
+export const modelPaths = {
   '': { kind: 'model', what: 'inputs, outputs and versions of a model' },
   '/ready': { kind: 'modelReady', what: 'whether the model can be served' },
   '/config': { kind: 'config', what: "the model's configuration, as Triton writes it" },
@@ -18,24 +19,21 @@ const modelPaths = {
   '/infer': { kind: 'infer', what: 'inference' },
 } as const
 
+/** What a client calls a model. */
+export interface Address {
+  /** In lower case, without a port; empty if the request says none. */
+  readonly host: string
+  /** Without the words of the protocol behind it: `/v2/models/NAME`, or what a route of the configuration says. */
+  readonly path: string
+  readonly version: string | undefined
+}
+
+export type ServerOperation = (typeof serverPaths)[keyof typeof serverPaths]['kind']
+export type ModelOperation = (typeof modelPaths)[keyof typeof modelPaths]['kind']
+
 export type Operation =
-  | { readonly kind: (typeof serverPaths)[keyof typeof serverPaths]['kind'] }
-  | {
-      readonly kind: (typeof modelPaths)[keyof typeof modelPaths]['kind']
-      readonly model: string
-      readonly version: string | undefined
-    }
-
-/** A path that leads nowhere, or not with this method. */
-export interface Astray {
-  readonly kind: 'astray'
-  readonly refusal: Refusal
-  readonly allow?: string
-}
-
-function methodOf(kind: Operation['kind']): 'GET' | 'POST' {
-  return kind === 'infer' ? 'POST' : 'GET'
-}
+  | { readonly kind: ServerOperation; readonly host: string }
+  | { readonly kind: ModelOperation; readonly address: Address }
 
 /** Every path there is, for the reference. */
 export const describedPaths = [
@@ -43,40 +41,61 @@ export const describedPaths = [
   ...Object.entries(modelPaths).map(([end, path]) => [`/v2/models/NAME[/versions/VERSION]${end}`, path] as const),
 ].map(([path, { kind, what }]) => ({ method: methodOf(kind), path, what }))
 
-/** `target` is the request line's second word, with or without a query. */
-export function match(method: string, target: string): Operation | Astray {
-  const query = target.indexOf('?')
-  const operation = find(query < 0 ? target : target.slice(0, query))
-  if (!operation) return { kind: 'astray', refusal: refuse('not_found', 'no such path; models are under /v2/models') }
-  const allow = methodOf(operation.kind)
-  if (method === allow) return operation
-  return { kind: 'astray', refusal: refuse('method_not_allowed', `this path takes ${allow} only`), allow }
+export function methodOf(kind: Operation['kind']): 'GET' | 'POST' {
+  return kind === 'infer' ? 'POST' : 'GET'
 }
 
-const modelPath = /^\/v2\/models\/([^/]+)(?:\/versions\/([^/]+))?(\/[a-z]+)?$/
+/** What may be done there, as the `Allow` header has it. */
+export function allowOf(kind: Operation['kind']): string {
+  return methodOf(kind) === 'POST' ? 'POST, OPTIONS' : 'GET, HEAD, OPTIONS'
+}
 
-function find(path: string): Operation | undefined {
+/** What a request's target means; undefined if it cannot be a path of ours. Whether anything is there is for the router. */
+export function findOperation(target: string, host: string): Operation | undefined {
+  const isAbsolute = !target.startsWith('/')
+  const url = isAbsolute ? /^https?:\/\/([^/?#]*)(\/[^?#]*)?/i.exec(target) : undefined
+  if (isAbsolute && !url) return undefined
+  const query = target.indexOf('?')
+  const raw = url ? (url[2] ?? '/') : query < 0 ? target : target.slice(0, query)
+  const path = raw.includes('%') ? decodePath(raw) : raw
+  if (path === undefined) return undefined
   // The protocol's own YAML writes the first one with a slash behind it.
   const plain = path === '/v2/' ? '/v2' : path
-  if (isKeyOf(serverPaths, plain)) return { kind: serverPaths[plain].kind }
-  const parts = modelPath.exec(path)
-  if (!parts) return undefined
-  const [, name, number, end = ''] = parts
-  const model = decode(name!)
-  const version = number === undefined ? undefined : decode(number)
-  const isBroken = model === undefined || (number !== undefined && version === undefined)
-  return isBroken || !isKeyOf(modelPaths, end) ? undefined : { kind: modelPaths[end].kind, model, version }
+  const name = hostOf(url ? url[1]! : host)
+  if (isKeyOf(serverPaths, plain)) return { kind: serverPaths[plain].kind, host: name }
+  const last = path.slice(path.lastIndexOf('/'))
+  const isEnding = last !== '' && isKeyOf(modelPaths, last)
+  const [base, version] = splitVersion(isEnding ? path.slice(0, -last.length) : path)
+  const { kind } = modelPaths[isEnding ? last : '']
+  return base === '' ? undefined : { kind, address: { host: name, path: base, version } }
+}
+
+const versions = '/versions/'
+
+function splitVersion(path: string): readonly [path: string, version: string | undefined] {
+  const at = path.lastIndexOf(versions)
+  const version = at < 0 ? '' : path.slice(at + versions.length)
+  return version === '' || version.includes('/') ? [path, undefined] : [path.slice(0, at), version]
+}
+
+function hostOf(host: string): string {
+  return host.replace(/:\d*$/, '').toLowerCase()
+}
+
+/** Segment by segment, because a slash that is written as %2F divides nothing. */
+function decodePath(path: string): string | undefined {
+  try {
+    const segments = path.split('/').map(decodeURIComponent)
+    return segments.some((segment) => segment.includes('/')) ? undefined : segments.join('/')
+  } catch {
+    return undefined
+  }
 }
 
 function isKeyOf<T extends object>(table: T, key: PropertyKey): key is keyof T {
   return Object.hasOwn(table, key)
 }
 
-function decode(segment: string): string | undefined {
-  if (!segment.includes('%')) return segment
-  try {
-    return decodeURIComponent(segment)
-  } catch {
-    return undefined
-  }
+export function noSuchPath(): Refusal {
+  return refuse('not_found', 'no such path; models are under /v2/models')
 }

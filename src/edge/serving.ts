@@ -2,6 +2,7 @@
 import type { Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
 import type { Steps } from '../pipeline.ts'
+import type { EdgeCounts } from '../telemetry/edge-counts.ts'
 import type { VersionCounts } from '../telemetry/instruments.ts'
 import type { Journal } from '../telemetry/journal.ts'
 
@@ -23,6 +24,9 @@ export interface ServedModel {
 
 export interface Serving {
   readonly steps: Steps
+  /** Everything a client can address, default routes included. */
+  readonly routes: readonly { readonly path: string }[]
+  readonly counts: EdgeCounts
   readonly models: ReadonlyMap<string, ServedModel>
   /** Opens the journal of a request that has just arrived. */
   open(): Journal
@@ -32,7 +36,6 @@ export interface Serving {
 
 /** What the admin listener shows. */
 export interface Administration {
-  metrics(): Promise<string>
   status(): unknown
   config(): unknown
 }

@@ -17,6 +17,13 @@ export class Histogram {
     this.count++
     this.sum += value
   }
+
+  /** Adds another one with the same bounds. */
+  add({ counts, count, sum }: Histogram): void {
+    for (let i = 0; i < counts.length; i++) this.counts[i]! += counts[i]!
+    this.count += count
+    this.sum += sum
+  }
 }
 
 /** Milliseconds; fine where a small model answers, coarse where a large one does. */

@@ -4,32 +4,60 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'prom-client'
 import type { Clock } from '../core/clock.ts'
+import { EdgeCounts, registerEdge } from './edge-counts.ts'
 import { Histogram, latencyBoundsMs, rowBounds } from './histogram.ts'
 import type { Journal, JournalListener, Outcome } from './journal.ts'
 
 /** The phases of a request: in the lane's queue, in the run, and from arrival to the last byte. */
-export type Phase = 'queue' | 'compute' | 'total'
+const allPhases = ['queue', 'compute', 'total'] as const
+export type Phase = (typeof allPhases)[number]
 
-export class VersionCounts {
-  readonly model: string
-  readonly version: string
+/** What is counted of requests: those of one version that came by one route. */
+export class RequestCounts {
   readonly outcomes = new Map<Outcome, number>()
   readonly phases: Readonly<Record<Phase, Histogram>> = {
     queue: new Histogram(latencyBoundsMs),
     compute: new Histogram(latencyBoundsMs),
     total: new Histogram(latencyBoundsMs),
   }
+  /** Time spent on requests that were not answered, milliseconds. */
+  failedMs = 0
+
+  add({ outcomes, phases, failedMs }: RequestCounts): void {
+    for (const [outcome, count] of outcomes) this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + count)
+    for (const phase of allPhases) this.phases[phase].add(phases[phase])
+    this.failedMs += failedMs
+  }
+}
+
+export class VersionCounts {
+  readonly model: string
+  readonly version: string
+  readonly byRoute = new Map<string, RequestCounts>()
   readonly batchRows = new Histogram(rowBounds)
   /** Runs and their compute time by number of rows. */
   readonly batches = new Map<number, { runs: number; computeMs: number }>()
   rows = 0
-  /** Time spent on requests that were not answered, milliseconds. */
-  failedMs = 0
   lastInferenceEpochMs = 0
 
   constructor(model: string, version: string) {
     this.model = model
     this.version = version
+  }
+
+  by(route: string): RequestCounts {
+    const known = this.byRoute.get(route)
+    if (known) return known
+    const counts = new RequestCounts()
+    this.byRoute.set(route, counts)
+    return counts
+  }
+
+  /** Over all routes. */
+  get requests(): RequestCounts {
+    const sum = new RequestCounts()
+    for (const counts of this.byRoute.values()) sum.add(counts)
+    return sum
   }
 }
 
@@ -43,6 +71,7 @@ export interface Gauges {
 const mostSizes = 512
 
 export class Instruments {
+  readonly edge = new EdgeCounts()
   readonly #clock: Clock
   readonly #counts: VersionCounts[] = []
   readonly #byModel = new Map<string, Map<string, VersionCounts>>()
@@ -92,16 +121,16 @@ export class Instruments {
     return this.#registry.metrics()
   }
 
-  #settled({ model, version, outcome, batchRows, queueMs, computeMs }: Journal): void {
-    const counts = this.of(model, version)
+  #settled({ route, model, version, outcome, batchRows, queueMs, computeMs }: Journal): void {
+    const counts = this.of(model, version).by(route)
     counts.outcomes.set(outcome!, (counts.outcomes.get(outcome!) ?? 0) + 1)
     if (batchRows === 0) return
     counts.phases.queue.record(queueMs)
     counts.phases.compute.record(computeMs)
   }
 
-  #closed({ model, version, outcome, totalMs }: Journal): void {
-    const counts = this.of(model, version)
+  #closed({ route, model, version, outcome, totalMs }: Journal): void {
+    const counts = this.of(model, version).by(route)
     counts.phases.total.record(totalMs)
     if (outcome !== 'ok') counts.failedMs += totalMs
   }
@@ -113,12 +142,14 @@ export class Instruments {
     new Counter({
       name: 'penstock_requests_total',
       help: 'Inference requests by outcome: ok, or the code of the refusal.',
-      labelNames: ['model', 'version', 'code'],
+      labelNames: ['route', 'model', 'version', 'code'],
       registers,
       collect() {
         this.reset()
-        for (const { model, version, outcomes } of counts) {
-          for (const [code, count] of outcomes) this.inc({ model, version, code }, count)
+        for (const { model, version, byRoute } of counts) {
+          for (const [route, { outcomes }] of byRoute) {
+            for (const [code, count] of outcomes) this.inc({ route, model, version, code }, count)
+          }
         }
       },
     })
@@ -149,13 +180,15 @@ export class Instruments {
       },
     })
     this.#registerHistograms()
+    registerEdge(this.edge, registers)
   }
 
   #registerHistograms(): void {
-    const phases: readonly Phase[] = ['queue', 'compute', 'total']
     this.#histogram('penstock_request_seconds', 'Time of inference requests by phase.', 1_000, () =>
-      this.#counts.flatMap(({ model, version, phases: own }) =>
-        phases.map((phase) => ({ labels: { model, version, phase }, histogram: own[phase] })),
+      this.#counts.flatMap(({ model, version, byRoute }) =>
+        [...byRoute].flatMap(([route, { phases }]) =>
+          allPhases.map((phase) => ({ labels: { route, model, version, phase }, histogram: phases[phase] })),
+        ),
       ),
     )
     this.#histogram('penstock_batch_rows', 'Rows in a run.', 1, () =>

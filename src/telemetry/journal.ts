@@ -17,6 +17,7 @@ export interface JournalListener {
 export class Journal {
   readonly arrivedAt: number
   /** Empty until the request is routed, so that no name a client made up becomes a label. */
+  route = ''
   model = ''
   version = ''
   rows = 0
@@ -35,7 +36,8 @@ export class Journal {
     this.arrivedAt = clock.now()
   }
 
-  routed(model: string, version: string): void {
+  routed(route: string, { model, version }: { readonly model: string; readonly version: string }): void {
+    this.route = route
     this.model = model
     this.version = version
   }

@@ -98,8 +98,8 @@ export async function until(what: string, holds: () => Promise<boolean>): Promis
 }
 
 /** Every sample of /metrics by its name with labels. */
-export async function samples({ adminUrl }: TestGateway): Promise<Map<string, number>> {
-  const text = await (await fetch(`${adminUrl}/metrics`)).text()
+export async function samples({ metricsUrl }: TestGateway): Promise<Map<string, number>> {
+  const text = await (await fetch(`${metricsUrl}/metrics`)).text()
   const lines = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.split(' ').at(-1))]))
 }

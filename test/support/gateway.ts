@@ -71,6 +71,7 @@ export async function configWith(t: TestContext, settings: object) {
   const quick = {
     auth: 'none',
     edge: { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 } },
+    metrics: { port: 0 },
     admin: { port: 0 },
     log: { level: 'silent' },
     ...settings,

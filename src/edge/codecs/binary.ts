@@ -1,38 +1,104 @@
 /** The binary tensor extension: little-endian elements without padding; BYTES elements each behind a 32-bit length. */
 import { isUtf8 } from 'node:buffer'
-import { numerics, type Datatype } from '../../core/datatype.ts'
+import { GrowingBytes, type Lease } from '../../core/arena.ts'
+import { numerics } from '../../core/datatype.ts'
+import type { Refusal } from '../../core/refusal.ts'
+import type { TensorSpec } from '../../core/signature.ts'
 import { bytesOf, elementCount, isStrings, stringAt, stringCount, viewOf } from '../../core/tensor.ts'
 import type { Strings, TensorData } from '../../core/tensor.ts'
+import { badInput, noMemory } from './complaints.ts'
+import { sliceBytes } from './decoder.ts'
 
-/** Reads one tensor out of exactly these bytes. Returns the elements, or what is wrong with them. */
-export function readBinary(datatype: Datatype, bytes: Uint8Array, shape: readonly number[]): TensorData | string {
-  const count = elementCount(shape)
-  if (datatype === 'BYTES') return readStrings(bytes, count)
-  const needed = count * numerics[datatype].bytes
-  if (bytes.byteLength !== needed)
-    return `its binary data holds ${bytes.byteLength} bytes but its shape needs ${needed}`
-  const data = viewOf(datatype, bytes)
-  if (datatype === 'BOOL' && (data as Uint8Array).some((byte) => byte > 1)) return 'a BOOL element is neither 0 nor 1'
-  return data
+/** A tensor whose bytes come behind the JSON, copied as they come to where a typed array may look at them. */
+export class BinaryTensor {
+  readonly spec: TensorSpec
+  readonly shape: readonly number[]
+  /** Bytes still to come. */
+  missing: number
+  readonly #memory: GrowingBytes
+  #strings: WireStrings | undefined
+
+  /** `size` in bytes, as the request says it. */
+  constructor(spec: TensorSpec, shape: readonly number[], size: number, lease: Lease) {
+    this.spec = spec
+    this.shape = shape
+    this.missing = size
+    this.#memory = new GrowingBytes(lease)
+  }
+
+  /** Why such a tensor cannot have this size; asked before any byte of it has come. */
+  get misfit(): string | undefined {
+    const { datatype } = this.spec
+    if (datatype === 'BYTES') return undefined
+    const needed = elementCount(this.shape) * numerics[datatype].bytes
+    if (this.missing === needed) return undefined
+    return `its binary data holds ${this.missing} bytes but its shape needs ${needed}`
+  }
+
+  /** Takes bytes, no more than are missing. */
+  write(bytes: Uint8Array): Refusal | undefined {
+    if (this.spec.datatype === 'BOOL' && !areBits(bytes)) return badInput(this.spec.name, neitherBit)
+    this.missing -= bytes.length
+    return this.#memory.append(bytes) ? undefined : noMemory()
+  }
+
+  finish(): TensorData | Refusal | undefined {
+    const { datatype, name } = this.spec
+    if (this.missing > 0) return this.tooShort()
+    if (datatype !== 'BYTES') return viewOf(datatype, this.#memory.bytes)
+    this.#strings ??= new WireStrings(this.#memory.bytes, elementCount(this.shape))
+    const strings = this.#strings.finish()
+    return typeof strings === 'string' ? badInput(name, strings) : strings
+  }
+
+  tooShort(): Refusal {
+    return badInput(this.spec.name, 'the body ends before its binary data')
+  }
 }
 
-/** In one pass and without an object for each element: there may be very many, and very small. */
-function readStrings(wire: Uint8Array, count: number): TensorData | string {
-  const view = new DataView(wire.buffer, wire.byteOffset, wire.byteLength)
-  const bytes = new Uint8Array(wire.byteLength)
-  const offsets = new Uint32Array(count + 1)
-  let at = 0
-  for (let i = 0; i < count; i++) {
-    if (at >= wire.byteLength) return `its binary data holds ${i} BYTES elements but its shape needs ${count}`
-    const length = at + 4 <= wire.byteLength ? view.getUint32(at, true) : Infinity
-    if (at + 4 + length > wire.byteLength) return `BYTES element ${i} is cut short`
-    if (length > 0) bytes.set(wire.subarray(at + 4, at + 4 + length), offsets[i])
-    offsets[i + 1] = offsets[i]! + length
-    at += 4 + length
+export const neitherBit = 'a BOOL element is neither 0 nor 1'
+
+export function areBits(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i]! > 1) return false
+  return true
+}
+
+/** BYTES elements without the lengths between them, closed up where they lie; a slice at a time, for there may be many. */
+class WireStrings {
+  readonly #wire: Uint8Array
+  readonly #view: DataView
+  readonly #offsets: Uint32Array
+  #at = 0
+  #element = 0
+
+  constructor(wire: Uint8Array, count: number) {
+    this.#wire = wire
+    this.#view = new DataView(wire.buffer, wire.byteOffset, wire.byteLength)
+    this.#offsets = new Uint32Array(count + 1)
   }
-  if (at < wire.byteLength) return `its binary data holds more BYTES elements but its shape needs ${count}`
-  const strings = { offsets, bytes: bytes.subarray(0, offsets[count]) }
-  return allFit(strings) ? strings : firstProblem(strings)
+
+  /** The elements, or what is wrong with them; undefined if there is more to do. */
+  finish(): Strings | string | undefined {
+    const wire = this.#wire
+    const offsets = this.#offsets
+    const count = offsets.length - 1
+    const sliceEnd = this.#at + sliceBytes
+    for (; this.#element < count; this.#element++) {
+      if (this.#at >= sliceEnd) return undefined
+      if (this.#at >= wire.length)
+        return `its binary data holds ${this.#element} BYTES elements but its shape needs ${count}`
+      const length = this.#at + 4 <= wire.length ? this.#view.getUint32(this.#at, true) : Infinity
+      const from = this.#at + 4
+      if (from + length > wire.length) return `BYTES element ${this.#element} is cut short`
+      const to = offsets[this.#element]!
+      wire.copyWithin(to, from, from + length)
+      offsets[this.#element + 1] = to + length
+      this.#at = from + length
+    }
+    if (this.#at < wire.length) return `its binary data holds more BYTES elements but its shape needs ${count}`
+    const strings = { offsets, bytes: wire.subarray(0, offsets[count]) }
+    return allFit(strings) ? strings : firstProblem(strings)
+  }
 }
 
 /** All at once; and no element may begin inside a character (RFC 3629 section 3), or it would be UTF-8 only together. */

@@ -1,194 +1,195 @@
 /**
- * A tensor's JSON elements from bytes into typed memory, without an array of JavaScript values between. What does not go
- * in is looked at again, slowly, to say what is wrong: malformed JSON first, then the number of elements, then the
- * first element that does not fit.
+ * A tensor's JSON elements from bytes into typed memory, flat or nested as the shape says, without an array of JavaScript
+ * values between. What is wrong is said of the first byte that is wrong, wherever the body was cut.
  */
-import { numerics, type Datatype, type NumericArray } from '../../core/datatype.ts'
-import { elementCount, joinStrings, type TensorData } from '../../core/tensor.ts'
-import { isWhole, oneByOne, readBigs, readFloats, readIntegers, textOf, type ReadElements } from './numbers.ts'
-import { comma, isSpace, listEnd, listStart, quote, type Scanner } from './scanner.ts'
+import type { Lease } from '../../core/arena.ts'
+import { elementCount, type TensorData } from '../../core/tensor.ts'
+import type { Refusal } from '../../core/refusal.ts'
+import type { TensorSpec } from '../../core/signature.ts'
+import { badInput, longNumber, misspelt, noMemory, notJson } from './complaints.ts'
+import { misfitOf } from './misfits.ts'
+import { maxNumberBytes, type Cursor } from './numbers.ts'
+import { comma, isSpace, listEnd, listStart, skipSpace } from './scanner.ts'
+import type { Progress, ValueReader } from './scanner.ts'
+import { notWhole, storeFor, type ElementStore } from './stores.ts'
+import type { Window } from './window.ts'
 
-interface Target {
-  readonly datatype: Datatype
-  readonly read: ReadElements
-  readonly data: NumericArray
-  /** Ends the reading, once all elements are there. */
-  readonly finish: () => TensorData
+export interface ElementOptions {
+  readonly shape: readonly number[]
+  /** Whether NaN, Infinity and -Infinity are taken for floats. */
+  readonly nonFinite: boolean
 }
 
-/** Flat or nested `data` of the given shape, from where the scanner is. Returns the elements, or what is wrong. */
-export function scanElements(scanner: Scanner, datatype: Datatype, shape: readonly number[]): TensorData | string {
-  const isList = scanner.space() === listStart
-  if (!isList || datatype === 'FP16') {
-    scanner.skip()
-    return isList || datatype === 'FP16'
-      ? 'FP16 has no form in JSON: send it as binary tensor data'
-      : 'its data must be a list'
+/** So many elements get their memory at once; beyond it, as many as can be in the bytes that are there. */
+const firstCapacity = 1_024
+/** Each growth copies what is there; all of them together copy less than half of what there is in the end. */
+const growth = 4
+/** Nothing has been seen yet that tells flat data from nested. */
+const unknown = -1
+
+export class ElementReader implements ValueReader {
+  readonly spec: TensorSpec
+  readonly shape: readonly number[]
+  readonly #store: ElementStore
+  readonly #count: number
+  /** How many elements are in one list at each depth of brackets, if `data` is nested. */
+  #sizes: readonly number[] = []
+  /** The depth at which the elements are: 1 if `data` is flat. */
+  #full: number
+  #depth = 0
+  /** Whether an element or a list comes next, and not what is behind one. */
+  #wantsItem = true
+  readonly #cursor: Cursor = { at: 0, next: 0, end: 0, limit: 0 }
+  /** The element behind the list that is being read. */
+  #rowEnd = 0
+
+  constructor(spec: TensorSpec, { shape, nonFinite }: ElementOptions, lease: Lease) {
+    this.spec = spec
+    this.shape = shape
+    this.#count = elementCount(shape)
+    this.#full = shape.length > 1 ? unknown : 1
+    this.#store = storeFor(spec.datatype, nonFinite, lease)
   }
-  const from = scanner.at
-  const target = targetFor(scanner, datatype, elementCount(shape))
-  const problem = new ElementReader(scanner, target, shape).read()
-  if (problem === undefined) return target.finish()
-  // Whatever is wrong with the elements, the rest may not be JSON at all.
-  scanner.at = from
-  scanner.skip()
-  return problem
-}
 
-function targetFor(scanner: Scanner, datatype: Datatype, count: number): Target {
-  if (datatype === 'BYTES') return stringTarget(scanner)
-  // Each element takes two bytes or more, so a shape that promises more than can come gets no memory for it.
-  const size = Math.min(count, Math.ceil((scanner.bytes.length - scanner.at) / 2))
-  const { array, bytes } = numerics[datatype]
-  // Small tensors share memory of Node's pool: memory of its own for each costs more than to fill it.
-  const { buffer, byteOffset } = Buffer.allocUnsafe(size * bytes)
-  const data = new array(buffer, byteOffset, size)
-  return { datatype, read: readerFor(datatype), data, finish: () => data }
-}
+  /** All elements, once they are read. */
+  finish(): TensorData {
+    return this.#store.finish(this.#count)
+  }
 
-function readerFor(datatype: Datatype): ReadElements {
-  if (datatype === 'FP32' || datatype === 'FP64') return readFloats
-  if (datatype === 'INT64' || datatype === 'UINT64') return readBigs
-  return datatype === 'BOOL' ? readBooleans : readIntegers
-}
-
-const word = { true: [0x74, 0x72, 0x75, 0x65], false: [0x66, 0x61, 0x6c, 0x73, 0x65] }
-
-function readBoolean(bytes: Uint8Array, at: number, data: Uint8Array, i: number): number {
-  const value = bytes[at] === word.true[0]
-  const expected = value ? word.true : word.false
-  for (let k = 0; k < expected.length; k++) if (bytes[at + k] !== expected[k]) return -1
-  data[i] = value ? 1 : 0
-  return at + expected.length
-}
-
-const readBooleans = oneByOne(readBoolean)
-
-const utf8 = new TextEncoder()
-
-function stringTarget(scanner: Scanner): Target {
-  const parts: Uint8Array[] = []
-  const read = (bytes: Uint8Array, at: number): number => {
-    if (bytes[at] !== quote) return -1
-    scanner.at = at
-    scanner.skipString()
-    const end = scanner.at
-    if (!scanner.escaped) parts.push(bytes.subarray(at + 1, end - 1))
-    else {
-      scanner.at = at
-      const text = scanner.value() as string
-      if (text.includes('\0') || !text.isWellFormed()) return -1
-      parts.push(utf8.encode(text))
+  read(window: Window): Progress {
+    this.#cursor.limit = this.#wholeTokensEnd(window)
+    for (;;) {
+      const progress = this.#depth === this.#full ? this.#readRow(window) : this.#readBracket(window)
+      if (progress !== undefined) return progress
     }
+  }
+
+  /** Behind the last byte at which no number can be cut. A string says itself whether it is whole. */
+  #wholeTokensEnd({ bytes, at }: Window): number {
+    let end = bytes.length
+    if (this.spec.datatype !== 'BYTES') while (end > at && !isDelimiter(bytes[end - 1]!)) end--
     return end
   }
-  return { datatype: 'BYTES', read: oneByOne(read), data: new Uint8Array(0), finish: () => joinStrings(parts) }
-}
 
-class ElementReader {
-  readonly #scanner: Scanner
-  readonly #target: Target
-  readonly #shape: readonly number[]
-  /** Elements that are stored. */
-  #done = 0
-
-  constructor(scanner: Scanner, target: Target, shape: readonly number[]) {
-    this.#scanner = scanner
-    this.#target = target
-    this.#shape = shape
-  }
-
-  /** From the opening bracket to behind the closing one. Returns what is wrong. */
-  read(): string | undefined {
-    const { bytes, at } = this.#scanner
-    let p = at + 1
-    while (isSpace(bytes[p])) p++
-    const nested = bytes[p] === listStart && this.#shape.length > 0
-    return nested ? this.#level(0) : this.#row(elementCount(this.#shape), undefined)
-  }
-
-  /** Nested lists must be nested just as the shape says, or rows would silently slip into each other. */
-  #level(axis: number): string | undefined {
-    const scanner = this.#scanner
-    const size = this.#shape[axis]!
-    if (scanner.space() !== listStart) return raggedness(axis, size)
-    if (axis === this.#shape.length - 1) return this.#row(size, axis)
-    scanner.at++
-    for (let i = 0; i < size; i++) {
-      if (i > 0 && scanner.space() !== comma) return raggedness(axis, size)
-      if (i > 0) scanner.at++
-      const problem = this.#level(axis + 1)
-      if (problem !== undefined) return problem
-    }
-    if (scanner.space() !== listEnd) return raggedness(axis, size)
-    scanner.at++
+  /** One token of the brackets around the elements; undefined to go on. */
+  #readBracket(window: Window): Progress | undefined {
+    const byte = skipSpace(window)
+    if (byte === undefined) return 'hungry'
+    if (this.#depth === 0) return byte === listStart ? this.#enter(window) : badInput(this.spec.name, notAList)
+    if (this.#full === unknown) return this.#settle(byte === listStart)
+    if (this.#wantsItem) return byte === listStart ? this.#enter(window) : this.#failRagged()
+    const listSize = this.#sizes[this.#depth - 1]!
+    const isLast = this.#cursor.next % listSize === 0
+    if (byte === listEnd) return isLast ? this.#leave(window) : this.#failRagged()
+    if (byte !== comma) return this.#failAt(window, missingSeparator)
+    if (isLast) return this.#failRagged()
+    window.at++
+    this.#wantsItem = true
     return undefined
   }
 
-  /** A list of exactly `size` elements: the innermost along `axis`, or all of them. */
-  #row(size: number, axis: number | undefined): string | undefined {
-    const { bytes, at } = this.#scanner
-    const { read, data } = this.#target
-    const cursor = { at, next: this.#done, end: this.#done + size }
-    let p = at + 1
+  /** Behind the first bracket: whether another one follows tells nested data from flat. */
+  #settle(isNested: boolean): undefined {
+    this.#full = isNested ? this.shape.length : 1
+    if (isNested) this.#sizes = this.shape.map((_, axis) => elementCount(this.shape.slice(axis)))
+  }
+
+  #enter(window: Window): undefined {
+    window.at++
+    const size = this.#depth === 0 ? this.#count : this.#sizes[this.#depth]!
+    this.#depth++
+    this.#rowEnd = this.#cursor.next + size
+  }
+
+  #leave(window: Window): 'done' | undefined {
+    window.at++
+    this.#depth--
+    this.#wantsItem = false
+    return this.#depth === 0 ? 'done' : undefined
+  }
+
+  /** The elements of one list, to its end or to that of the window. */
+  #readRow(window: Window): Progress | undefined {
+    const { bytes } = window
+    const cursor = this.#cursor
+    let p = window.at
     for (;;) {
-      while (bytes[p]! <= 0x20 && isSpace(bytes[p])) p++
-      cursor.at = p
-      p = cursor.next < cursor.end ? read(bytes, p, data as never, cursor) : -1
-      if (p < 0) break
+      if (this.#wantsItem) {
+        while (p < cursor.limit && isSpace(bytes[p])) p++
+        if (p >= cursor.limit) return this.#pause(window, p)
+        if (cursor.next === this.#rowEnd) return this.#failAtItem(window, p)
+        if (cursor.next === cursor.end && !this.#makeRoom(bytes.length - p)) return noMemory()
+        cursor.at = p
+        const behind = this.#store.read(bytes, p, cursor)
+        if (behind === notWhole) return this.#pause(window, cursor.at)
+        if (behind < 0) return this.#failAtItem(window, cursor.at)
+        p = behind
+        this.#wantsItem = false
+      }
       while (isSpace(bytes[p])) p++
       if (bytes[p] !== comma) break
       p++
+      this.#wantsItem = true
     }
-    if (cursor.next === cursor.end && bytes[p] === listEnd) {
-      this.#done = cursor.end
-      this.#scanner.at = p + 1
-      return undefined
+    window.at = p
+    if (p >= bytes.length) return 'hungry'
+    if (bytes[p] !== listEnd) return this.#failAt(window, missingSeparator)
+    return cursor.next === this.#rowEnd ? this.#leave(window) : this.#failCount()
+  }
+
+  /** Says whether there is memory for one more element, given how many bytes there are for it and those behind. */
+  #makeRoom(bytes: number): boolean {
+    const { next } = this.#cursor
+    const store = this.#store
+    if (next === store.capacity) {
+      // An element and its comma are two bytes at least.
+      const wanted = Math.max(firstCapacity, Math.ceil(bytes / 2), next * growth)
+      if (!store.grow(Math.min(this.#count, wanted))) return false
     }
-    return this.#whyNot({ size, axis, at, failed: cursor.at, element: cursor.next })
+    this.#cursor.end = Math.min(this.#rowEnd, store.capacity)
+    return true
   }
 
-  #whyNot({ size, axis, at, failed, element }: Failure): string {
-    const scanner = this.#scanner
-    scanner.at = at
-    const count = scanner.skip()
-    if (count !== size && axis !== undefined) return raggedness(axis, size)
-    if (count !== size) return `its data holds ${count} elements but its shape needs ${size}`
-    scanner.at = failed
-    const value = scanner.value()
-    return `element ${element} ${misfit(this.#target.datatype, value, textOf(scanner.bytes, failed, scanner.at))}`
+  #pause(window: Window, at: number): Progress {
+    window.at = at
+    const isTooLong = this.spec.datatype !== 'BYTES' && window.bytes.length - at > maxNumberBytes
+    return isTooLong ? longNumber(window.placeOf(at), this.spec.name) : 'hungry'
+  }
+
+  /** What is at `at` is no element, or one too many. */
+  #failAtItem(window: Window, at: number): Progress {
+    const { next } = this.#cursor
+    window.at = at
+    const isEnd = window.bytes[at] === listEnd
+    const rowStart = this.#rowEnd - (this.#depth === 1 ? this.#count : this.#sizes[this.#depth - 1]!)
+    if (isEnd && next > rowStart) return this.#failAt(window, misspelt)
+    if (isEnd || next === this.#rowEnd) return this.#failCount()
+    return misfitOf(this.spec, next, window)
+  }
+
+  #failCount(): Refusal {
+    if (this.#full > 1) return this.#failRagged()
+    const { next } = this.#cursor
+    const found = next === this.#count ? `more than ${next}` : String(next)
+    return badInput(this.spec.name, `its data holds ${found} elements but its shape needs ${this.#count}`)
+  }
+
+  /** Nested lists must be nested just as the shape says, or rows would silently slip into each other. */
+  #failRagged(): Refusal {
+    const depth = this.#wantsItem && this.#depth < this.#full ? this.#depth + 1 : this.#depth
+    const size = this.shape[depth - 1]
+    return badInput(this.spec.name, `its nested data must hold lists of ${size} at depth ${depth}, as its shape says`)
+  }
+
+  #failAt(window: Window, what: string): Refusal {
+    return notJson(what, window.placeOf(window.at), this.spec.name)
   }
 }
 
-/** A list that could not be read: `at` is its beginning, `failed` that of the first element that did not fit. */
-interface Failure {
-  readonly size: number
-  readonly axis: number | undefined
-  readonly at: number
-  readonly failed: number
-  readonly element: number
-}
+export const notAList = 'its data must be a list'
+const missingSeparator = 'a comma or a closing bracket is missing'
 
-function raggedness(axis: number, size: number): string {
-  return `its nested data must hold lists of ${size} at depth ${axis + 1}, as its shape says`
-}
-
-/** Why a value is no element, given that it is none. */
-function misfit(datatype: Datatype, value: unknown, text: string): string {
-  if (datatype === 'BYTES') {
-    if (typeof value !== 'string') return 'is not a string'
-    return value.includes('\0')
-      ? 'holds a NUL character, where ONNX Runtime would cut it'
-      : 'holds half of a surrogate pair'
-  }
-  if (datatype === 'BOOL') return 'is neither true nor false'
-  const outOfRange = `is outside the range of ${datatype}`
-  if (numerics[datatype].float) return typeof value === 'number' ? outOfRange : 'is not a number'
-  const wide = datatype === 'INT64' || datatype === 'UINT64'
-  if (wide && isWhole(text)) return outOfRange
-  if (!Number.isInteger(value)) return 'is not a whole number'
-  if (wide && !Number.isSafeInteger(value)) {
-    return 'is beyond 2^53: write it with all its digits, without exponent or fraction'
-  }
-  return outOfRange
+/** What stands behind every number. */
+function isDelimiter(byte: number): boolean {
+  return byte === comma || byte === listEnd || isSpace(byte)
 }

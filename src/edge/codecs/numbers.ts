@@ -16,7 +16,13 @@ export interface Cursor {
   at: number
   /** The next element to be stored. */
   next: number
-  readonly end: number
+  /** The element for which there is no room, or no place. */
+  end: number
+  /**
+   * The byte before which no token is cut: the one before it stands behind a number. Nothing is read beyond, because code
+   * that has once read behind the end of its bytes is slower ever after.
+   */
+  limit: number
 }
 
 /** Reads and stores one element, and may go on with those behind it; moves the cursor. */
@@ -27,6 +33,9 @@ type Floats = Float32Array | Float64Array
 type Bigs = BigInt64Array | BigUint64Array
 /** What `readIntegers` fills: its datatypes of at most 32 bits. */
 type Integers = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array
+
+/** Of a number that is taken. A double written out in full has 1,077 characters at most. */
+export const maxNumberBytes = 2_048
 
 const zero = 0x30
 const nine = 0x39
@@ -65,6 +74,12 @@ export function numberEnd(bytes: Uint8Array, at: number): number {
   }
   // 01: a digit cannot follow a whole number.
   return isDigit(bytes[p]) ? -1 : p
+}
+
+/** The same, for a number that is not too long. */
+function tokenEnd(bytes: Uint8Array, at: number): number {
+  const end = numberEnd(bytes, at)
+  return end - at > maxNumberBytes ? -1 : end
 }
 
 function digitsEnd(bytes: Uint8Array, at: number): number {
@@ -136,6 +151,7 @@ export function readFloats(bytes: Uint8Array, from: number, data: Floats, cursor
     if (mantissa < maxExact && dropped === 0) {
       data[i] = value
     } else {
+      if (p - at > maxNumberBytes) return -1
       // What was dropped is less than one of the last digit that was kept.
       data[i] = dropped === 0 ? value * above : ((mantissa + 1) / powers[kept]!) * signs[sign]! * above
       const outer = data[i]
@@ -144,9 +160,10 @@ export function readFloats(bytes: Uint8Array, from: number, data: Floats, cursor
     }
     i++
     at = p + 1
-    if (bytes[at] === space) at++
+    const isLast = digit !== turnedComma || i === cursor.end || at + 1 >= cursor.limit
+    if (!isLast && bytes[at] === space) at++
     // More white space than that is left to the caller.
-    if (digit !== turnedComma || i === cursor.end || bytes[at]! <= space) {
+    if (isLast || bytes[at]! <= space) {
       cursor.next = i
       return p
     }
@@ -165,7 +182,7 @@ export function oneByOne(read: ReadElement): ReadElements {
 
 /** Numbers with an exponent: rarer, so a little slower, with the digits as one mantissa. */
 function readScaled(bytes: Uint8Array, at: number, data: Floats, i: number): number {
-  const end = numberEnd(bytes, at)
+  const end = tokenEnd(bytes, at)
   if (end < 0) return -1
   let mantissa = 0
   let scale = 0
@@ -187,8 +204,24 @@ function readScaled(bytes: Uint8Array, at: number, data: Floats, i: number): num
   return end
 }
 
+/** Like `readFloats`, with NaN, Infinity and -Infinity as Python and Triton write them. */
+export function readAnyFloats(bytes: Uint8Array, from: number, data: Floats, cursor: Cursor): number {
+  const behind = readFloats(bytes, from, data, cursor)
+  return behind < 0 ? slow(readWord(bytes, cursor.at, data, cursor.next), cursor) : behind
+}
+
+function readWord(bytes: Uint8Array, at: number, data: Floats, i: number): number {
+  for (const word of ['NaN', 'Infinity', '-Infinity']) {
+    const end = at + word.length
+    if (textOf(bytes, at, Math.min(end, bytes.length)) !== word) continue
+    data[i] = Number(word)
+    return end
+  }
+  return -1
+}
+
 function readSlowly(bytes: Uint8Array, at: number, data: Floats, i: number): number {
-  const end = numberEnd(bytes, at)
+  const end = tokenEnd(bytes, at)
   if (end < 0) return -1
   data[i] = Number(textOf(bytes, at, end))
   return Number.isFinite(data[i]) ? end : -1
@@ -212,8 +245,9 @@ export function readIntegers(bytes: Uint8Array, from: number, data: Integers, cu
     if (data[i] !== value) return -1
     i++
     at = p + 1
-    if (bytes[at] === space) at++
-    if (digit !== turnedComma || i === cursor.end || bytes[at]! <= space) {
+    const isLast = digit !== turnedComma || i === cursor.end || at + 1 >= cursor.limit
+    if (!isLast && bytes[at] === space) at++
+    if (isLast || bytes[at]! <= space) {
       cursor.next = i
       return p
     }
@@ -228,7 +262,7 @@ function isPlain(bytes: Uint8Array, first: number, end: number): boolean {
 }
 
 function readLongInteger(bytes: Uint8Array, at: number, data: Integers, i: number): number {
-  const end = numberEnd(bytes, at)
+  const end = tokenEnd(bytes, at)
   if (end < 0) return -1
   const value = Number(textOf(bytes, at, end))
   data[i] = value
@@ -258,8 +292,9 @@ export function readBigs(bytes: Uint8Array, from: number, data: Bigs, cursor: Cu
     words[2 * i + 1] = negative ? -1 : 0
     i++
     at = p + 1
-    if (bytes[at] === space) at++
-    if (digit !== turnedComma || i === cursor.end || bytes[at]! <= space) {
+    const isLast = digit !== turnedComma || i === cursor.end || at + 1 >= cursor.limit
+    if (!isLast && bytes[at] === space) at++
+    if (isLast || bytes[at]! <= space) {
       cursor.next = i
       return p
     }
@@ -268,7 +303,7 @@ export function readBigs(bytes: Uint8Array, from: number, data: Bigs, cursor: Cu
 
 /** With more digits than a double holds, or written another way than as digits. */
 function readLongBig(bytes: Uint8Array, at: number, data: Bigs, i: number): number {
-  const end = numberEnd(bytes, at)
+  const end = tokenEnd(bytes, at)
   if (end < 0) return -1
   const text = textOf(bytes, at, end)
   // So many digits are out of range, and long to turn into a number.

@@ -1,274 +1,345 @@
 /**
- * JSON (RFC 8259) from bytes, strictly: what `JSON.parse` takes is taken and means the same, but for three things that
- * are refused because readers disagree on them or die of them: a key twice in one object, the key `__proto__`, and
- * nesting deeper than 32. Errors say at which byte.
+ * JSON (RFC 8259) from bytes as they arrive, strictly: what `JSON.parse` takes is taken and means the same, but for a few
+ * things that are refused because readers disagree on them or die of them: a key twice in one object, the key
+ * `__proto__`, nesting and numbers without end, and more values than a request has use for. Problems say at which byte.
  *
- * Tensor data does not become values here: at `inputs[*].data` the scanner calls back, and whoever is called moves `at`
- * behind the data. Rejected: `JSON.parse` with a reviver, which makes an object of each element first; an index of all
- * structure before (simdjson), which without SIMD is a second pass.
+ * Tensor data does not become values here: at `inputs[*].data` the scanner asks for a reader, which takes the bytes from
+ * there on. A token that is not whole stays in the window until the next chunk, so what a document comes to, and what is
+ * wrong with it, does not depend on where it was cut. There is no recursion: what is open is on a stack.
+ *
+ * Rejected: `JSON.parse` with a reviver, which makes an object of each element first; an index of all structure before
+ * (simdjson), which without SIMD is a second pass.
  */
-import { bufferOf, numberEnd, textOf } from './numbers.ts'
+import type { Refusal } from '../../core/refusal.ts'
+import { longNumber, misspelt, notFinite, notJson, notTaken } from './complaints.ts'
+import { maxNumberBytes, numberEnd, textOf } from './numbers.ts'
+import { quote, StringEnd, stringText } from './strings.ts'
+import type { Window } from './window.ts'
 
 export type Json = Readonly<Record<string, unknown>>
 
-/** Called in front of the value of `data`, with what its tensor has said so far. Must leave `at` behind the value. */
-export type ReadData = (tensor: Json, scanner: Scanner) => unknown
+/** `hungry` waits for more of the body. */
+export type Progress = 'done' | 'hungry' | Refusal
 
-/** What is wrong with a document, as a sentence without a subject. */
-export class NotJson extends Error {}
+/** Reads a value that is more than the scanner makes of it, in as many pieces as it comes. */
+export interface ValueReader {
+  /** Goes on from where the window is, and leaves it behind what was read. */
+  read(window: Window): Progress
+}
 
-const maxDepth = 32
+export interface JsonLimits {
+  readonly maxDepth: number
+  /** Keys and values, tensor data aside. */
+  readonly maxValues: number
+}
 
-/** Where a value is in a request. Other parts of it are values like any others. */
-type Place = 'root' | 'inputs' | 'input' | 'elsewhere'
-
-export const quote = 0x22
-const backslash = 0x5c
 export const comma = 0x2c
 export const listStart = 0x5b
 export const listEnd = 0x5d
-const objectStart = 0x7b
-const objectEnd = 0x7d
+export const objectStart = 0x7b
+export const objectEnd = 0x7d
+const colon = 0x3a
+
+// What may come next.
+const aValue = 0
+const anElement = 1
+const aKey = 2
+const aFirstKey = 3
+const aColon = 4
+const aSeparator = 5
+const nothing = 6
 
 /** Short strings that came lately: requests to a model have the same keys and names, and a new string costs more. */
 const lately = Array.from({ length: 256 }, () => '')
 const longestKept = 24
 
 export class Scanner {
-  readonly bytes: Uint8Array
-  /** The next byte to be read. */
-  at = 0
-  /** Whether the last string that was skipped has escapes in it. */
-  escaped = false
-  #depth = 0
-  readonly #readData: ReadData
+  /** The document's value, once it is done. */
+  value: unknown
+  readonly #window: Window
+  readonly #limits: JsonLimits
+  readonly #openData: (tensor: Json) => ValueReader
+  readonly #open: (Record<string, unknown> | unknown[])[] = []
+  #string: StringEnd | undefined
+  #expected = aValue
+  #key = ''
+  /** Whether the root's value that is being read is that of `inputs`. */
+  #inInputs = false
+  #reader: ValueReader | undefined
+  #values = 0
+  #refusal: Refusal | undefined
 
-  /** `bytes` must be UTF-8. */
-  constructor(bytes: Uint8Array, readData: ReadData) {
-    this.bytes = bytes
-    this.#readData = readData
+  /** `openData` is called in front of a tensor's `data`, with what the tensor has said so far. */
+  constructor(window: Window, limits: JsonLimits, openData: (tensor: Json) => ValueReader) {
+    this.#window = window
+    this.#limits = limits
+    this.#openData = openData
   }
 
-  /** The whole of the bytes as one value. Throws NotJson. */
-  document(): unknown {
-    const value = this.#value('root')
-    this.space()
-    if (this.at < this.bytes.length) this.fail('nothing may follow its end')
-    return value
-  }
-
-  /** Goes to the next byte that is not white space; undefined at the end. */
-  space(): number | undefined {
-    const { bytes } = this
-    let p = this.at
-    let byte = bytes[p]
-    // Most often there is none.
-    if (byte! > 0x20) return byte
-    while (isSpace(byte)) byte = bytes[++p]
-    this.at = p
-    return byte
-  }
-
-  value(): unknown {
-    return this.#value('elsewhere')
-  }
-
-  #value(place: Place): unknown {
-    const byte = this.space()
-    if (byte === quote) return this.#string()
-    if (byte === objectStart) return this.#object(place)
-    if (byte === listStart) return this.#list(place)
-    const from = this.at
-    const literal = this.#skipScalar(byte)
-    return literal === undefined ? this.#number(from) : literal
-  }
-
-  /** What has been skipped from `from` on. Dimensions and the like are short and whole. */
-  #number(from: number): number {
-    const { bytes, at } = this
-    let value = 0
-    let p = at - from < 10 ? from : at
-    for (; p < at && bytes[p]! >= 0x30 && bytes[p]! <= 0x39; p++) value = value * 10 + bytes[p]! - 0x30
-    return p === at && at - from < 10 ? value : Number(textOf(bytes, from, at))
-  }
-
-  /** Undefined for a number, whose text nobody may need. */
-  #skipScalar(byte: number | undefined): boolean | null | undefined {
-    if (byte === 0x74) return this.#literal('true', true)
-    if (byte === 0x66) return this.#literal('false', false)
-    if (byte === 0x6e) return this.#literal('null', null)
-    const end = numberEnd(this.bytes, this.at)
-    if (end < 0) this.#failAtScalar()
-    this.at = end
-    return undefined
-  }
-
-  #literal<T>(text: string, value: T): T {
-    for (let i = 0; i < text.length; i++) {
-      if (this.bytes[this.at + i] !== text.charCodeAt(i)) this.#failAtScalar()
-    }
-    this.at += text.length
-    return value
-  }
-
-  #object(place: Place): Json {
-    this.#enter()
-    const object: Record<string, unknown> = {}
-    if (this.space() === objectEnd) return this.#leave(object)
+  /** Goes through what the window holds. Behind a document that is `done` only white space may come. */
+  scan(): Progress {
+    const window = this.#window
     for (;;) {
-      if (this.space() !== quote) this.fail('a key in double quotes is missing')
-      const from = this.at
-      const key = this.#string()
-      if (key === '__proto__') this.#refuse('the key "__proto__" is not taken', from)
-      if (Object.hasOwn(object, key)) this.#refuse('an object has the same key twice', from)
-      if (this.space() !== 0x3a) this.fail('a colon is missing')
-      this.at++
-      if (place === 'input' && key === 'data') object[key] = this.#readData(object, this)
-      else object[key] = this.#value(place === 'root' && key === 'inputs' ? 'inputs' : 'elsewhere')
-      const byte = this.space()
-      if (byte === objectEnd) return this.#leave(object)
-      if (byte !== comma) this.fail('a comma or a closing brace is missing')
-      this.at++
+      if (this.#reader) {
+        const progress = this.#readData(this.#reader)
+        if (progress !== 'done') return progress
+      }
+      const byte = skipSpace(window)
+      if (byte === undefined) return this.#expected === nothing ? 'done' : this.#wait()
+      if (!this.#step(byte)) return this.#refusal ?? this.#wait()
     }
   }
 
-  #list(place: Place): unknown[] {
-    const inner = place === 'inputs' ? 'input' : 'elsewhere'
-    const list: unknown[] = []
-    this.#enter()
-    if (this.space() === listEnd) return this.#leave(list)
-    do list.push(this.#value(inner))
-    while (this.#more())
-    return this.#leave(list)
+  #readData(reader: ValueReader): Progress {
+    const progress = reader.read(this.#window)
+    if (progress === 'hungry') return this.#wait()
+    if (progress !== 'done') return progress
+    this.#reader = undefined
+    return this.#put(reader) ? 'done' : this.#refusal!
   }
 
-  /** Reads past a value without making one. Of a list it says how many elements it has. */
-  skip(): number {
-    const byte = this.space()
-    if (byte === listStart) return this.#skipList()
-    if (byte === quote) this.skipString()
-    // An object's keys must be looked at.
-    else if (byte === objectStart) this.value()
-    else this.#skipScalar(byte)
-    return 0
+  #wait(): Progress {
+    const { closed, bytes } = this.#window
+    return closed ? notJson(tooEarly, this.#window.placeOf(bytes.length)) : 'hungry'
   }
 
-  #skipList(): number {
-    this.#enter()
-    if (this.space() === listEnd) return this.#leave(0)
-    let count = 0
-    do {
-      this.skip()
-      count++
-    } while (this.#more())
-    return this.#leave(count)
+  /** Reads one token; says whether to go on. */
+  #step(byte: number): boolean {
+    switch (this.#expected) {
+      case anElement:
+        return byte === listEnd ? this.#close() : this.#readValue(byte)
+      case aValue:
+        return this.#readValue(byte)
+      case aFirstKey:
+        return byte === objectEnd ? this.#close() : this.#readKey(byte)
+      case aKey:
+        return this.#readKey(byte)
+      case aColon:
+        return this.#readColon(byte)
+      case aSeparator:
+        return this.#readSeparator(byte)
+      default:
+        return this.#fail('nothing may follow its end')
+    }
   }
 
-  /** Behind an element of a list: whether another follows. */
-  #more(): boolean {
-    const byte = this.space()
-    if (byte === listEnd) return false
-    if (byte !== comma) this.fail('a comma or a closing bracket is missing')
-    this.at++
+  #readValue(byte: number): boolean {
+    if (byte === quote) {
+      const text = this.#readString()
+      return text !== undefined && this.#put(text)
+    }
+    if (byte === objectStart) return this.#enter({}, aFirstKey)
+    if (byte === listStart) return this.#enter([], anElement)
+    if (byte === 0x74) return this.#readLiteral('true', true)
+    if (byte === 0x66) return this.#readLiteral('false', false)
+    if (byte === 0x6e) return this.#readLiteral('null', null)
+    return this.#readNumber()
+  }
+
+  #readKey(byte: number): boolean {
+    if (byte !== quote) return this.#fail('a key in double quotes is missing')
+    const from = this.#window.at
+    const key = this.#readString()
+    if (key === undefined) return false
+    if (key === '__proto__') return this.#refuse('the key "__proto__" is not taken', from)
+    const { length } = this.#open
+    if (Object.hasOwn(this.#open[length - 1]!, key)) return this.#refuse('an object has the same key twice', from)
+    if (length === 1) this.#inInputs = key === 'inputs'
+    this.#key = key
+    this.#expected = aColon
+    return this.#count()
+  }
+
+  #readColon(byte: number): boolean {
+    if (byte !== colon) return this.#fail('a colon is missing')
+    this.#window.at++
+    this.#expected = aValue
+    if (this.#key === 'data' && this.#isTensor()) this.#reader = this.#openData(this.#open[2] as Json)
     return true
   }
 
-  #enter(): void {
-    if (++this.#depth > maxDepth) this.#refuse(`it nests deeper than ${maxDepth}`, this.at)
-    this.at++
+  /** Whether what is open is an object right inside the list `inputs` of the document. */
+  #isTensor(): boolean {
+    const [root, inputs] = this.#open
+    return this.#open.length === 3 && this.#inInputs && Array.isArray(inputs) && !Array.isArray(root)
   }
 
-  #leave<T>(value: T): T {
-    this.#depth--
-    this.at++
-    return value
+  #readSeparator(byte: number): boolean {
+    const isList = Array.isArray(this.#open.at(-1))
+    if (byte === (isList ? listEnd : objectEnd)) return this.#close()
+    if (byte !== comma) return this.#fail(`a comma or a closing ${isList ? 'bracket' : 'brace'} is missing`)
+    this.#window.at++
+    this.#expected = isList ? aValue : aKey
+    return true
   }
 
-  #string(): string {
-    const { bytes } = this
-    const from = this.at + 1
+  #enter(container: Record<string, unknown> | unknown[], expected: number): boolean {
+    const { maxDepth } = this.#limits
+    if (this.#open.length === maxDepth) return this.#refuse(`it nests deeper than ${maxDepth}`, this.#window.at)
+    if (!this.#put(container)) return false
+    this.#open.push(container)
+    this.#expected = expected
+    this.#window.at++
+    return true
+  }
+
+  #close(): boolean {
+    this.#open.pop()
+    this.#expected = this.#open.length === 0 ? nothing : aSeparator
+    this.#window.at++
+    return true
+  }
+
+  #put(value: unknown): boolean {
+    const parent = this.#open.at(-1)
+    if (!parent) this.value = value
+    else if (Array.isArray(parent)) parent.push(value)
+    else parent[this.#key] = value
+    this.#expected = parent ? aSeparator : nothing
+    return this.#count()
+  }
+
+  #count(): boolean {
+    const { maxValues } = this.#limits
+    if (++this.#values <= maxValues) return true
+    return this.#refuse(`it holds more than ${maxValues} keys and values outside of tensor data`, this.#window.at)
+  }
+
+  /** Undefined if it is not whole yet, or if there is a problem. */
+  #readString(): string | undefined {
+    if (this.#string?.begun) return this.#readLongString()
+    const { bytes, at } = this.#window
+    const from = at + 1
     let p = from
     let all = 0
     let hash = 0
     let byte = bytes[p]!
     for (; byte !== quote; byte = bytes[++p]!) {
-      if (byte === backslash || !(byte >= 0x20)) return this.#longString()
+      if (byte === 0x5c || !(byte >= 0x20)) return this.#readLongString()
       all |= byte
       hash = (hash * 31 + byte) | 0
     }
-    this.at = p + 1
-    if (all > 0x7f) return utf8Of(bytes, from, p)
+    if (all > 0x7f) return this.#readLongString()
+    this.#window.at = p + 1
     return p - from > longestKept ? textOf(bytes, from, p) : keptString(bytes, from, p, hash & 0xff)
   }
 
-  #longString(): string {
-    const from = this.at
-    this.skipString()
-    return JSON.parse(utf8Of(this.bytes, from, this.at)) as string
-  }
-
-  /** Reads past a string, and says by `escaped` whether its bytes are its text. */
-  skipString(): void {
-    const { bytes } = this
-    this.escaped = false
-    for (let p = this.at + 1; ; p++) {
-      const byte = bytes[p]!
-      if (byte === quote) {
-        this.at = p + 1
-        return
-      }
-      if (byte === backslash) {
-        this.escaped = true
-        const length = escapeLength(bytes, p)
-        if (length === 0) this.#failIn('a string has an escape that does not exist', p)
-        p += length - 1
-      } else if (!(byte >= 0x20)) this.#failIn('a string has a control character, or no end', p)
+  #readLongString(): string | undefined {
+    const { bytes, at } = this.#window
+    const string = (this.#string ??= new StringEnd())
+    const end = string.find(bytes, at)
+    if (end < 0) {
+      if (string.problem !== '') this.#fail(string.problem, string.problemAt)
+      return undefined
     }
+    const text = stringText(bytes, at + 1, end - 1, string)
+    string.reset()
+    if (text === undefined) this.#fail('a string is not UTF-8')
+    else this.#window.at = end
+    return text
   }
 
-  #failAtScalar(): never {
-    const start = this.bytes[this.at] === 0x2d ? this.bytes[this.at + 1] : this.bytes[this.at]
+  #readLiteral(text: string, value: boolean | null): boolean {
+    const { bytes, at } = this.#window
+    for (let i = 0; i < text.length; i++) {
+      const byte = bytes[at + i]
+      if (byte !== text.charCodeAt(i)) return byte !== undefined && this.#failAtWord()
+    }
+    this.#window.at += text.length
+    return this.#put(value)
+  }
+
+  #readNumber(): boolean {
+    const { bytes, at, closed } = this.#window
+    const end = numberEnd(bytes, at)
+    const isCut = (end < 0 || end === bytes.length) && !closed && wordEnd(bytes, at) === bytes.length
+    const length = (isCut ? bytes.length : end) - at
+    if (length > maxNumberBytes) return this.#stop(longNumber(this.#window.placeOf(at)))
+    if (isCut) return false
+    if (end < 0) return this.#failAtWord()
+    this.#window.at = end
+    return this.#put(numberOf(bytes, at, end))
+  }
+
+  #failAtWord(): false {
+    const { bytes, at } = this.#window
+    const start = bytes[at] === 0x2d ? bytes[at + 1] : bytes[at]
     // N and I.
-    if (start === 0x4e || start === 0x49) {
-      this.#failIn('NaN and Infinity have no form in it, send such tensors as binary data', this.at)
-    }
-    const end = this.bytes.length
-    const known = this.bytes[this.at] === undefined || (start === undefined && this.at + 1 === end)
-    this.#failIn(known ? 'it ends too early' : 'a value is missing or misspelt', known ? end : this.at)
+    return this.#fail(start === 0x4e || start === 0x49 ? notFinite : misspelt)
   }
 
-  /** `what` is wrong, unless the bytes just end here. */
-  fail(what: string): never {
-    this.#failIn(this.at < this.bytes.length ? what : 'it ends too early', this.at)
+  #fail(what: string, at: number = this.#window.at): false {
+    return this.#stop(notJson(what, this.#window.placeOf(at)))
   }
 
-  #failIn(what: string, at: number): never {
-    throw new NotJson(`not JSON: ${at < this.bytes.length ? what : 'it ends too early'}, at byte ${at}`)
+  #refuse(what: string, at: number): false {
+    return this.#stop(notTaken(what, this.#window.placeOf(at)))
   }
 
-  #refuse(what: string, at: number): never {
-    throw new NotJson(`not JSON as it is taken here: ${what}, at byte ${at}`)
+  #stop(refusal: Refusal): false {
+    this.#refusal = refusal
+    return false
   }
+}
+
+const tooEarly = 'it ends too early'
+
+/** Goes to the next byte that is not white space; undefined if there is none yet. */
+export function skipSpace(window: Window): number | undefined {
+  const { bytes } = window
+  let p = window.at
+  let byte = bytes[p]
+  // Most often there is none.
+  if (byte! > 0x20) return byte
+  while (isSpace(byte)) byte = bytes[++p]
+  window.at = p
+  return byte
 }
 
 export function isSpace(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 }
 
-/** Zero if there is no such escape. */
-function escapeLength(bytes: Uint8Array, at: number): number {
-  const kind = bytes[at + 1]
-  if (kind !== 0x75) return kind !== undefined && '"\\/bfnrt'.includes(String.fromCharCode(kind)) ? 2 : 0
-  return /^[\da-f]{4}$/i.test(textOf(bytes, at + 2, Math.min(at + 6, bytes.length))) ? 6 : 0
+/** The place behind whatever may be part of a number or a literal. */
+export function wordEnd(bytes: Uint8Array, at: number): number {
+  let p = at
+  while (isWordByte(bytes[p])) p++
+  return p
 }
 
-function utf8Of(bytes: Uint8Array, from: number, to: number): string {
-  return bufferOf(bytes).toString('utf8', from, to)
+/** Letters, digits, signs and the point. */
+function isWordByte(byte: number | undefined): boolean {
+  if (byte === undefined) return false
+  const letter = byte | 0x20
+  return (
+    (byte >= 0x30 && byte <= 0x39) ||
+    (letter >= 0x61 && letter <= 0x7a) ||
+    byte === 0x2e ||
+    byte === 0x2d ||
+    byte === 0x2b
+  )
+}
+
+/** Dimensions and the like are short and whole. */
+function numberOf(bytes: Uint8Array, from: number, to: number): number {
+  let value = 0
+  let p = to - from < 10 ? from : to
+  for (; p < to && bytes[p]! >= 0x30 && bytes[p]! <= 0x39; p++) value = value * 10 + bytes[p]! - 0x30
+  return p === to && to - from < 10 ? value : Number(textOf(bytes, from, to))
 }
 
 function keptString(bytes: Uint8Array, from: number, to: number, slot: number): string {
   const kept = lately[slot]!
   let i = kept.length === to - from ? kept.length : -1
   while (i > 0 && kept.charCodeAt(i - 1) === bytes[from + i - 1]) i--
-  return i === 0 ? kept : (lately[slot] = textOf(bytes, from, to))
+  return i === 0 ? kept : (lately[slot] = asKey(textOf(bytes, from, to)))
+}
+
+/** The same text as the engine keeps it for names of properties: an object is then faster to fill and to read. */
+function asKey(text: string): string {
+  return Object.keys({ [text]: undefined })[0]!
+}
+
+export function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

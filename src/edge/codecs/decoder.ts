@@ -1,0 +1,42 @@
+/** What turns a body into a request, as its bytes arrive. */
+import type { Lease } from '../../core/arena.ts'
+import type { InferRequest } from '../../core/call.ts'
+import type { Refusal } from '../../core/refusal.ts'
+import type { JsonLimits } from './scanner.ts'
+
+export interface Decoder {
+  /** Takes the next bytes, which are not looked at again later. Returns why the rest is not worth reading. */
+  write(chunk: Uint8Array): Refusal | undefined
+  /** Behind the last byte. Undefined if there is more to do: call again, once others have had their turn. */
+  end(): InferRequest | Refusal | undefined
+}
+
+export interface TensorLimits {
+  readonly maxRows: number
+  /** Of one tensor. */
+  readonly maxElements: number
+  /** Of one tensor of BYTES: each becomes an object in the worker, whatever its length. */
+  readonly maxStrings: number
+  readonly maxRank: number
+}
+
+/** How bodies are decoded, whoever sends them. */
+export interface DecodeOptions {
+  readonly json: JsonLimits
+  readonly tensors: TensorLimits
+  /** Whether JSON may hold NaN, Infinity and -Infinity. */
+  readonly nonFinite: boolean
+}
+
+/** What is known of a body before its first byte, and where its tensors go. */
+export interface BodyPlan {
+  /** Bytes of JSON before the binary tensors; undefined if all of it is JSON. */
+  readonly jsonBytes: number | undefined
+  /** Of the whole body; undefined if only its end will tell. */
+  readonly length: number | undefined
+  readonly options: DecodeOptions
+  readonly lease: Lease
+}
+
+/** How much is done at once of what does not wait for bytes. */
+export const sliceBytes = 65_536

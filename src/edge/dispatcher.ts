@@ -1,0 +1,181 @@
+/**
+ * What becomes of a request, whatever version of HTTP it came by: its target is looked up, and then it is run, or
+ * answered from what is known, or refused. Knows the protocol's words and no policy.
+ */
+import { Arena } from '../core/arena.ts'
+import type { Answer } from '../core/call.ts'
+import type { Clock } from '../core/clock.ts'
+import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
+import { infer } from '../pipeline.ts'
+import { HttpCall, type CallTools } from './call.ts'
+import { sliceBytes } from './codecs/decoder.ts'
+import { AnswerEncoder, type Payload } from './codecs/response.ts'
+import { Cors } from './cors.ts'
+import { chooseEncoding, deflate } from './inflate.ts'
+import { inform, type Question } from './metadata.ts'
+import { accepts, readRequestId } from './negotiation.ts'
+import type { EdgeOptions } from './options.ts'
+import type { Exchange } from './protocols/exchange.ts'
+import { Reply } from './reply.ts'
+import { allowOf, findOperation, noSuchPath, type Address, type Operation } from './routes.ts'
+import type { Serving } from './serving.ts'
+import { Sweep } from './sweep.ts'
+import type { FileProblem } from './transport/certificates.ts'
+import { Turns } from './turns.ts'
+
+export interface Surroundings {
+  readonly serving: Serving
+  readonly clock: Clock
+  /** Told of defects: errors that should have been refusals. */
+  readonly onDefect: (error: unknown, requestId: string) => void
+  /** Told of certificates that cannot be used; the ones before stay in use. */
+  readonly onProblem: (problem: FileProblem) => void
+}
+
+/** Answers to inference may be either. */
+const inferTypes = ['application/json', 'application/octet-stream']
+const jsonOnly = ['application/json']
+const noFields: readonly string[] = []
+
+export class Dispatcher {
+  readonly #options: EdgeOptions
+  readonly #around: Surroundings
+  readonly #isDraining: () => boolean
+  readonly #tools: CallTools
+  readonly #cors: Cors | undefined
+  #requests = 0
+
+  constructor(options: EdgeOptions, around: Surroundings, isDraining: () => boolean) {
+    const { clock } = around
+    const { body, json, tensors, cors } = options
+    this.#options = options
+    this.#around = around
+    this.#isDraining = isDraining
+    this.#tools = {
+      limits: body,
+      turns: new Turns(clock),
+      sweep: new Sweep(clock),
+      arena: new Arena(body.maxHeldBytes),
+      decoding: { json, tensors, nonFinite: json.nonFinite === 'literal' },
+    }
+    this.#cors = cors && new Cors(cors)
+    const { arena } = this.#tools
+    around.serving.counts.heldBytes = () => arena.heldBytes
+  }
+
+  /** Answers, sooner or later. `flaw` is what the protocol itself has against the request. */
+  readonly handle = (exchange: Exchange, flaw?: Refusal): void => {
+    const { headers } = exchange
+    const requestId = readRequestId(headers['x-request-id']) ?? this.#nextId()
+    const reply = new Reply(exchange, requestId, this.#cors?.fields(headers) ?? noFields)
+    const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
+    if (!operation) this.#handleOddity(exchange, reply, flaw)
+    else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, operation.address, reply)
+    else this.#handleQuestion(exchange, operation, reply)
+  }
+
+  #handleOddity({ method, target }: Exchange, reply: Reply, flaw: Refusal | undefined): void {
+    if (!flaw && method === 'OPTIONS' && target === '*') reply.empty(204, ['allow', 'GET, HEAD, POST, OPTIONS'])
+    else reply.refusal(flaw ?? noSuchPath())
+  }
+
+  #handleInfer(exchange: Exchange, address: Address, reply: Reply): void {
+    if (accepts(exchange.headers.accept, inferTypes)) void this.#infer(exchange, address, reply)
+    else reply.refusal(notAcceptable())
+  }
+
+  /** Everything but inference, and what is asked with a method that does not fit. */
+  #handleQuestion({ method, headers }: Exchange, operation: Operation, reply: Reply): void {
+    const { serving } = this.#around
+    const nowhere = 'address' in operation ? serving.steps.router.route(operation.address) : undefined
+    const allow = allowOf(operation.kind)
+    if (isRefusal(nowhere)) reply.refusal(nowhere)
+    else if (method === 'OPTIONS')
+      reply.empty(204, ['allow', allow, ...(this.#cors?.preflight(headers, allow) ?? noFields)])
+    else if (!isQuestion(operation) || (method !== 'GET' && method !== 'HEAD')) {
+      reply.refusal(refuse('method_not_allowed', `this path takes ${allow}`), ['allow', allow])
+    } else if (!accepts(headers.accept, jsonOnly)) reply.refusal(notAcceptable())
+    else {
+      const said = inform(operation, serving, this.#isDraining())
+      if (isRefusal(said)) reply.refusal(said)
+      else reply.json(said.status, said.body)
+    }
+  }
+
+  async #infer(exchange: Exchange, address: Address, reply: Reply): Promise<void> {
+    const { serving, onDefect } = this.#around
+    const { deadlineMs, body } = this.#options
+    const { requestId } = reply
+    const journal = serving.open()
+    exchange.onClosed(() => journal.close())
+    const { arrivedAt } = journal
+    const call = new HttpCall(
+      exchange,
+      { requestId, address, deadline: arrivedAt + deadlineMs, bodyDeadline: arrivedAt + body.timeoutMs },
+      this.#tools,
+    )
+    const answer = await infer(call, serving.steps, journal).catch((error: unknown) => {
+      onDefect(error, requestId)
+      return refuse('internal', 'a defect of the gateway; its log says more')
+    })
+    // Its inputs are copied into a batch by now, or nobody will run them.
+    call.release()
+    let payload = isRefusal(answer) ? answer : this.#encode(answer)
+    // What is large is encoded in slices.
+    if (payload instanceof Promise) payload = await payload
+    journal.settle(isRefusal(payload) ? payload.code : 'ok')
+    if (exchange.gone) return
+    if (isRefusal(payload)) reply.refusal(payload)
+    else if (this.#isLarge(payload)) await this.#sendCompressed(exchange, payload, reply)
+    else reply.payload(payload)
+  }
+
+  #encode(answer: Answer): Payload | Refusal | Promise<Payload | Refusal> {
+    const encoder = new AnswerEncoder(answer, this.#tools.decoding)
+    const { turns } = this.#tools
+    const next = (): Payload | Refusal | Promise<Payload | Refusal> => {
+      const payload = encoder.next()
+      if (payload) return payload
+      turns.take(sliceBytes)
+      return new Promise((resolve) => turns.wait(() => resolve(next())))
+    }
+    return next()
+  }
+
+  #isLarge({ pieces }: Payload): boolean {
+    const { compressBytes } = this.#options
+    return compressBytes > 0 && (pieces.length > 1 || pieces[0]!.length >= compressBytes)
+  }
+
+  async #sendCompressed(exchange: Exchange, payload: Payload, reply: Reply): Promise<void> {
+    const encoding = chooseEncoding(exchange.headers['accept-encoding'])
+    if (!encoding) {
+      reply.payload(payload)
+      return
+    }
+    const whole = Buffer.concat(payload.pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece)))
+    const bytes = await deflate(whole, encoding)
+    if (!exchange.gone) reply.compressed(bytes, encoding, payload.jsonBytes)
+  }
+
+  #nextId(): string {
+    return `${processTag}-${(this.#requests++).toString(36)}`
+  }
+}
+
+type Inference = Extract<Operation, { address: Address }> & { readonly kind: 'infer' }
+
+function isInference(operation: Operation, method: string): operation is Inference {
+  return operation.kind === 'infer' && method === 'POST'
+}
+
+function isQuestion(operation: Operation): operation is Question {
+  return operation.kind !== 'infer'
+}
+
+function notAcceptable(): Refusal {
+  return refuse('not_acceptable', 'the answer is application/json: let "accept" include it')
+}
+
+/** Tells this process's requests from another's in a log that holds both. */
+const processTag = Math.floor(performance.timeOrigin).toString(36)

@@ -1,0 +1,57 @@
+/**
+ * Compression of bodies (RFC 9110 section 8.4). A small body may stand for an enormous one, so what comes out is counted,
+ * and so is how much of it there is for each byte that went in.
+ */
+import { constants, createGunzip, createInflate, createZstdDecompress, gzip, zstdCompress } from 'node:zlib'
+import type { Transform } from 'node:stream'
+
+export type Encoding = 'gzip' | 'deflate' | 'zstd'
+export type AnswerEncoding = 'gzip' | 'zstd'
+
+/** What is sent as `accept-encoding` to clients whose encoding is not known here (RFC 9110 section 12.5.3). */
+export const acceptedEncodings = 'gzip, deflate, zstd'
+
+export function readEncoding(header: string | string[] | undefined): Encoding | 'unknown' | undefined {
+  if (header === undefined) return undefined
+  const name = String(header).trim().toLowerCase()
+  if (name === 'identity' || name === '') return undefined
+  if (name === 'x-gzip') return 'gzip'
+  return name === 'gzip' || name === 'deflate' || name === 'zstd' ? name : 'unknown'
+}
+
+const chunkBytes = 65_536
+/** A window of 8 MiB, as RFC 8878 section 3.1.1.1.2 recommends; more would let clients take memory at will. */
+const zstdWindowLog = 23
+
+/** Takes compressed bytes and gives the others, in chunks; destroyed with an error by bytes that make no sense. */
+export function createInflater(encoding: Encoding): Transform {
+  const options = { chunkSize: chunkBytes }
+  if (encoding === 'gzip') return createGunzip(options)
+  if (encoding === 'deflate') return createInflate(options)
+  return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: zstdWindowLog } })
+}
+
+/** The encoding that a client would rather have; undefined if it has none that is spoken here. */
+export function chooseEncoding(accepted: string | string[] | undefined): AnswerEncoding | undefined {
+  if (accepted === undefined) return undefined
+  const weights = new Map<string, number>()
+  for (const part of String(accepted).toLowerCase().split(',')) {
+    const [name = '', ...parameters] = part.split(';').map((each) => each.trim())
+    const weight = parameters.find((each) => each.startsWith('q='))
+    weights.set(name, weight === undefined ? 1 : Number(weight.slice(2)))
+  }
+  const weightOf = (name: string) => weights.get(name) ?? 0
+  const zstdWeight = weightOf('zstd')
+  const gzipWeight = Math.max(weightOf('gzip'), weightOf('x-gzip'))
+  if (zstdWeight > 0 && zstdWeight >= gzipWeight) return 'zstd'
+  return gzipWeight > 0 ? 'gzip' : undefined
+}
+
+/** Compresses off this thread. Quickly rather than well: answers are sent once. */
+export function deflate(bytes: Uint8Array, encoding: AnswerEncoding): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, result: Buffer) => (error ? reject(error) : resolve(result))
+    if (encoding === 'gzip') gzip(bytes, { level: 1 }, done)
+    else zstdCompress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }, done)
+  })
+}

@@ -1,0 +1,136 @@
+/** JSON Schemas (draft 2020-12, as OpenAPI 3.1 has them) of what goes in and out of a model, by its contract. */
+import { numerics, type Datatype } from '../../core/datatype.ts'
+import { varies, type Dim, type Signature, type TensorSpec } from '../../core/signature.ts'
+
+export type Schema = Readonly<Record<string, unknown>>
+
+/** What all models share. */
+export const commonSchemas: Readonly<Record<string, Schema>> = {
+  ...Object.fromEntries(Object.keys(numerics).map((datatype) => [`${datatype}Data`, dataSchema(datatype as Datatype)])),
+  BYTESData: dataSchema('BYTES'),
+  Parameters: { type: 'object', additionalProperties: { type: ['string', 'number', 'boolean'] } },
+  Error: {
+    type: 'object',
+    required: ['error', 'code', 'request_id'],
+    properties: {
+      error: { type: 'string', description: 'What to change, in one sentence.' },
+      code: { type: 'string', description: 'The kind of refusal, for programs.' },
+      request_id: { type: 'string' },
+    },
+  },
+}
+
+/** Flat, or nested as the shape says. */
+function dataSchema(datatype: Datatype): Schema {
+  const self = { $ref: refTo(`${datatype}Data`) }
+  return { type: 'array', items: { anyOf: [elementSchema(datatype), self] } }
+}
+
+function elementSchema(datatype: Datatype): Schema {
+  if (datatype === 'BYTES') return { type: 'string' }
+  if (datatype === 'BOOL') return { type: 'boolean' }
+  const { float, min, max } = numerics[datatype]
+  return float ? { type: 'number' } : { type: 'integer', minimum: Number(min), maximum: Number(max) }
+}
+
+export function refTo(schema: string): string {
+  return `#/components/schemas/${schema}`
+}
+
+export function requestSchema({ inputs, outputs }: Signature): Schema {
+  const names = outputs.map(({ name }) => name)
+  return {
+    type: 'object',
+    required: ['inputs'],
+    properties: {
+      id: { type: 'string', description: 'Comes back in the answer.' },
+      parameters: {
+        type: 'object',
+        properties: { binary_data_output: { type: 'boolean', description: 'Whether outputs come in binary.' } },
+      },
+      inputs: listOf(inputs.map(tensorSchema)),
+      outputs: {
+        type: 'array',
+        description: 'Which outputs to give; all of them without it.',
+        items: {
+          type: 'object',
+          required: ['name'],
+          properties: {
+            name: { enum: names },
+            parameters: { type: 'object', properties: { binary_data: { type: 'boolean' } } },
+          },
+        },
+      },
+    },
+    ...exampleOf(inputs),
+  }
+}
+
+export function answerSchema({ outputs }: Signature): Schema {
+  return {
+    type: 'object',
+    required: ['model_name', 'model_version', 'outputs'],
+    properties: {
+      model_name: { type: 'string' },
+      model_version: { type: 'string' },
+      id: { type: 'string' },
+      outputs: { type: 'array', items: anyOf(outputs.map(tensorSchema)) },
+    },
+  }
+}
+
+function listOf(schemas: readonly Schema[]): Schema {
+  return { type: 'array', minItems: schemas.length, maxItems: schemas.length, items: anyOf(schemas) }
+}
+
+function anyOf(schemas: readonly Schema[]): Schema {
+  return schemas.length === 1 ? schemas[0]! : { anyOf: schemas }
+}
+
+function tensorSchema({ name, datatype, shape }: TensorSpec): Schema {
+  return {
+    type: 'object',
+    required: ['name', 'datatype', 'shape'],
+    properties: {
+      name: { const: name },
+      datatype: { const: datatype },
+      shape: {
+        type: 'array',
+        minItems: shape.length,
+        maxItems: shape.length,
+        ...(shape.length > 0 && { prefixItems: shape.map(dimSchema) }),
+      },
+      ...(datatype !== 'FP16' && { data: { $ref: refTo(`${datatype}Data`) } }),
+      parameters: {
+        type: 'object',
+        properties: {
+          binary_data_size: { type: 'integer', minimum: 0, description: 'Bytes behind the JSON, instead of `data`.' },
+        },
+      },
+    },
+  }
+}
+
+function dimSchema(dim: Dim): Schema {
+  if (!varies(dim)) return { const: dim }
+  return { type: 'integer', minimum: 1, ...(dim !== '' && { description: String(dim) }) }
+}
+
+/** More would be no example, but noise. */
+const mostExampleElements = 64
+
+/** A request of one row that the model takes, if it is small. */
+function exampleOf(inputs: readonly TensorSpec[]): { readonly examples?: readonly unknown[] } {
+  const tensors = inputs.map(({ name, datatype, shape }) => {
+    const dims = shape.map((dim) => (typeof dim === 'number' ? dim : 1))
+    const count = dims.reduce((product, dim) => product * dim, 1)
+    return { name, datatype, shape: dims, data: Array.from({ length: Math.min(count, 1_000) }, () => zeroOf(datatype)) }
+  })
+  const isSmall = tensors.every(({ data, datatype }) => data.length <= mostExampleElements && datatype !== 'FP16')
+  return isSmall ? { examples: [{ inputs: tensors }] } : {}
+}
+
+function zeroOf(datatype: Datatype): unknown {
+  if (datatype === 'BYTES') return ''
+  return datatype === 'BOOL' ? false : 0
+}

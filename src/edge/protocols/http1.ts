@@ -1,0 +1,277 @@
+/** HTTP/1.1 on `node:http`, over connections that somebody else has accepted. */
+import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { refuse, type Refusal } from '../../core/refusal.ts'
+import type { EdgeOptions } from '../options.ts'
+import { refusalBody } from '../reply.ts'
+import type { Connection } from '../transport/connections.ts'
+import type { BodySink, Exchange, ProtocolTools } from './exchange.ts'
+
+/** Time for a client that goes on sending what was refused to look at its answer, before it is cut off. */
+const lingerMs = 2_000
+
+export class Http1 {
+  readonly #options: EdgeOptions
+  readonly #tools: ProtocolTools
+  readonly #server: Server
+  readonly #channels = new WeakMap<Socket, Channel>()
+
+  constructor(options: EdgeOptions, tools: ProtocolTools) {
+    const { head, body, connections } = options
+    this.#options = options
+    this.#tools = tools
+    this.#server = createServer({
+      maxHeaderSize: head.maxBytes,
+      headersTimeout: head.timeoutMs,
+      // Bodies that are read have a timer of their own; this one is for those that are read past.
+      requestTimeout: head.timeoutMs + body.timeoutMs,
+      keepAliveTimeout: connections.idleMs,
+      connectionsCheckingInterval: 1_000,
+    })
+    this.#server.maxHeadersCount = head.maxFields + 1
+    this.#server.on('request', (request, response) => this.#begun(request, response, false))
+    this.#server.on('checkContinue', (request, response) => this.#begun(request, response, true))
+    this.#server.on('checkExpectation', (request, response) => this.#refuse(request, response, unexpected()))
+    this.#server.on('connect', (_, socket) =>
+      endWith(socket as Socket, refuse('method_not_allowed', 'this is no proxy')),
+    )
+    this.#server.on('clientError', (error, socket) => this.#refuseHead(error, socket as Socket))
+    // It keeps watch over its timeouts only while it believes that it listens.
+    this.#server.emit('listening')
+  }
+
+  /** Speaks HTTP/1.1 on a connection; `socket` is the one to speak on, which TLS may have wrapped. */
+  accept(connection: Connection, socket: Socket): void {
+    const { counts } = this.#tools
+    const channel = new Channel(connection, socket, { options: this.#options, tools: this.#tools })
+    connection.ending = channel
+    this.#channels.set(socket, channel)
+    counts.open['http/1.1']++
+    socket.on('close', () => counts.open['http/1.1']--)
+    this.#server.emit('connection', socket)
+  }
+
+  /** Stops watching over timeouts. */
+  close(): void {
+    this.#server.close()
+  }
+
+  #begun(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
+    const { maxFields } = this.#options.head
+    if (request.rawHeaders.length > 2 * maxFields) {
+      this.#refuse(request, response, refuse('header_too_large', `${maxFields} header fields are the most`))
+      return
+    }
+    const exchange = new Http1Exchange(this.#channels.get(request.socket)!, request, response)
+    exchange.awaitsContinue = awaitsContinue
+    this.#tools.handle(exchange)
+  }
+
+  #refuse(request: IncomingMessage, response: ServerResponse, flaw: Refusal): void {
+    this.#tools.handle(new Http1Exchange(this.#channels.get(request.socket)!, request, response), flaw)
+  }
+
+  /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
+  #refuseHead({ code = '' }: NodeJS.ErrnoException, socket: Socket): void {
+    const refusal = brokenHead(code)
+    const channel = this.#channels.get(socket)
+    if (!refusal || !channel || !socket.writable) {
+      socket.destroy()
+      return
+    }
+    // What is written now would be taken for the answer to a request before this one.
+    if (channel.mayAnswerByHand()) endWith(socket, refusal)
+    else channel.endWhenAnswered()
+  }
+}
+
+/** Undefined for what is no fault in the head: the connection broke. */
+function brokenHead(code: string): Refusal | undefined {
+  if (code === 'HPE_HEADER_OVERFLOW') return refuse('header_too_large', 'the request head is over the limit')
+  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return refuse('too_large', 'the chunk extensions are over the limit')
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return refuse('too_slow', 'the request did not arrive in time')
+  return code.startsWith('HPE_') ? refuse('invalid', 'this is not HTTP/1.1') : undefined
+}
+
+function unexpected(): Refusal {
+  return refuse('expectation_failed', 'the only expectation that is met here is "100-continue"')
+}
+
+/** Answers without a request, and ends the connection. */
+export function endWith(socket: Socket, refusal: Refusal): void {
+  const body = refusalBody(refusal, '')
+  socket.end(
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n` +
+      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
+}
+
+/** What is known of the connection that a request came on. */
+class Channel {
+  readonly connection: Connection
+  readonly options: EdgeOptions
+  latest: IncomingMessage | undefined
+  readonly #socket: Socket
+  readonly #tools: ProtocolTools
+
+  constructor(
+    connection: Connection,
+    socket: Socket,
+    { options, tools }: { readonly options: EdgeOptions; readonly tools: ProtocolTools },
+  ) {
+    this.connection = connection
+    this.options = options
+    this.#socket = socket
+    this.#tools = tools
+  }
+
+  /** The next answer says so; there is no other way. */
+  announce(): void {}
+
+  end(): void {
+    if (this.connection.inFlight === 0) this.#socket.destroySoon()
+  }
+
+  /** Whether the answer that is about to be written is the last one. */
+  isLast(): boolean {
+    const { connection, options } = this
+    if (connection.requests >= options.connections.maxRequests) connection.closing = true
+    return connection.closing || this.#tools.connections.draining
+  }
+
+  /** Whether an answer written by hand would be taken for that to the request which broke the protocol, and no other. */
+  mayAnswerByHand(): boolean {
+    return this.connection.inFlight === (this.latest && !this.latest.complete ? 1 : 0)
+  }
+
+  /** Lets the requests that came whole be answered, and reads no more. */
+  endWhenAnswered(): void {
+    this.#socket.pause()
+    this.connection.end()
+  }
+
+  /**
+   * Makes the connection end in two steps after its last answer. To close one on which bytes are still coming in makes
+   * the kernel send a reset, which takes the answer from the client before it was read (RFC 9112 section 9.6).
+   */
+  linger(): void {
+    const socket = this.#socket
+    socket.destroySoon = () => {
+      socket.end()
+      const cancel = this.#tools.clock.after(lingerMs, () => socket.destroy())
+      socket.once('close', cancel)
+    }
+  }
+}
+
+class Http1Exchange implements Exchange {
+  gone = false
+  awaitsContinue = false
+  readonly #channel: Channel
+  readonly #request: IncomingMessage
+  readonly #response: ServerResponse
+  #sink: BodySink | undefined
+  #whenGone: (() => void) | undefined
+  #whenClosed: (() => void) | undefined
+
+  constructor(channel: Channel, request: IncomingMessage, response: ServerResponse) {
+    this.#channel = channel
+    this.#request = request
+    this.#response = response
+    const { connection } = channel
+    channel.latest = request
+    connection.begun()
+    response.on('close', () => {
+      this.gone = !response.writableFinished
+      if (this.gone) this.#whenGone?.()
+      connection.answered()
+      this.#whenClosed?.()
+    })
+  }
+
+  get method(): string {
+    return this.#request.method!
+  }
+
+  get target(): string {
+    return this.#request.url!
+  }
+
+  get host(): string {
+    return this.#request.headers.host ?? ''
+  }
+
+  get headers(): IncomingMessage['headers'] {
+    return this.#request.headers
+  }
+
+  get secure(): boolean {
+    return 'encrypted' in this.#request.socket
+  }
+
+  onGone(callback: () => void): void {
+    this.#whenGone = callback
+  }
+
+  onClosed(callback: () => void): void {
+    this.#whenClosed = callback
+  }
+
+  read(sink: BodySink): void {
+    if (this.awaitsContinue) this.#response.writeContinue()
+    this.awaitsContinue = false
+    this.#flowTo(sink)
+  }
+
+  pause(): void {
+    this.#request.pause()
+  }
+
+  resume(): void {
+    this.#request.resume()
+  }
+
+  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+    const channel = this.#channel
+    const response = this.#response
+    const isCut = !this.#request.complete && this.#restIsLong()
+    if (isCut) channel.linger()
+    if (isCut || channel.isLast()) response.shouldKeepAlive = false
+    response.writeHead(status, head)
+    for (let i = 0; i < pieces.length - 1; i++) response.write(pieces[i])
+    response.end(pieces.at(-1))
+    if (!this.#request.complete) this.#readPast()
+    // All that fits into the kernel's buffers is there by now.
+    const { socket } = response
+    if (socket && socket.writableLength > 0) socket.setTimeout(channel.options.connections.stallMs)
+  }
+
+  #flowTo(sink: BodySink): void {
+    const isNew = this.#sink === undefined
+    this.#sink = sink
+    if (!isNew) return
+    this.#request.on('data', (chunk: Buffer) => this.#sink!.data(chunk))
+    this.#request.on('end', () => this.#sink!.end())
+  }
+
+  /**
+   * Whether what is left of the body is too much to read past. A client that still waits for leave to send it may never
+   * do so, and then its next request would be taken for it.
+   */
+  #restIsLong(): boolean {
+    if (this.awaitsContinue) return true
+    const { 'content-length': length, 'transfer-encoding': encoding } = this.#request.headers
+    return encoding !== undefined || Number(length ?? 0) > this.#channel.options.body.maxUnreadBytes
+  }
+
+  /** Takes what little is left of a body that nobody wants, so that the connection stays usable. */
+  #readPast(): void {
+    let left = this.#channel.options.body.maxUnreadBytes
+    const data = (chunk: Uint8Array) => {
+      left -= chunk.length
+      if (left < 0) this.#request.pause()
+    }
+    this.#flowTo({ data, end: () => undefined })
+    this.#request.resume()
+  }
+}

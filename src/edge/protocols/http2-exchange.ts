@@ -1,0 +1,121 @@
+/** One stream of HTTP/2 as a request to be answered. */
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import type { EdgeOptions } from '../options.ts'
+import type { BodySink, Exchange } from './exchange.ts'
+
+const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants
+
+export class Http2Exchange implements Exchange {
+  gone = false
+  readonly headers: IncomingHttpHeaders
+  readonly #stream: ServerHttp2Stream
+  readonly #maxUnreadBytes: number
+  #sink: BodySink | undefined
+  #answered = false
+  /** Whether Node's own timer watches over the answer. */
+  #watched = false
+  #whenGone: (() => void) | undefined
+  #whenClosed: (() => void) | undefined
+  #whenEnded: (() => void) | undefined
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: EdgeOptions) {
+    this.#stream = stream
+    this.headers = headers
+    this.#maxUnreadBytes = options.body.maxUnreadBytes
+    // A stream that breaks closes, and that is heard.
+    stream.on('error', () => undefined)
+    stream.on('close', () => {
+      this.gone = !stream.writableFinished
+      if (this.gone) this.#whenGone?.()
+      this.#whenEnded?.()
+      this.#whenClosed?.()
+    })
+  }
+
+  get method(): string {
+    return this.headers[':method'] ?? ''
+  }
+
+  get target(): string {
+    return this.headers[':path'] ?? ''
+  }
+
+  get host(): string {
+    return this.headers[':authority'] ?? this.headers.host ?? ''
+  }
+
+  get secure(): boolean {
+    return this.#stream.session?.encrypted ?? false
+  }
+
+  onGone(callback: () => void): void {
+    this.#whenGone = callback
+  }
+
+  onClosed(callback: () => void): void {
+    this.#whenClosed = callback
+  }
+
+  /** Called once, when the stream is closed; for whoever keeps count of them. */
+  onEnd(callback: () => void): void {
+    this.#whenEnded = callback
+  }
+
+  read(sink: BodySink): void {
+    if (this.headers.expect !== undefined) this.#stream.additionalHeaders({ ':status': 100 })
+    this.#flowTo(sink)
+  }
+
+  pause(): void {
+    this.#stream.pause()
+  }
+
+  resume(): void {
+    this.#stream.resume()
+  }
+
+  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+    const stream = this.#stream
+    if (stream.destroyed || stream.closed) return
+    this.#answered = true
+    const endStream = pieces.length === 0 || this.method === 'HEAD'
+    stream.respond([':status', String(status), ...head], { endStream })
+    if (!endStream) {
+      for (let i = 0; i < pieces.length - 1; i++) stream.write(pieces[i])
+      stream.end(pieces.at(-1))
+    }
+    if (!stream.readableEnded && !stream.endAfterHeaders) this.#readPast()
+  }
+
+  /** Looked at now and then: an answer that is not taken at once is watched over. */
+  watch(stallMs: number): void {
+    if (!this.#answered || this.#watched) return
+    this.#watched = true
+    this.#stream.setTimeout(stallMs, () => this.#stream.close(NGHTTP2_CANCEL))
+  }
+
+  #flowTo(sink: BodySink): void {
+    const isNew = this.#sink === undefined
+    this.#sink = sink
+    if (!isNew) return
+    this.#stream.on('data', (chunk: Buffer) => this.#sink!.data(chunk))
+    // Also comes when the client has cancelled; but then the stream is closed already.
+    this.#stream.on('end', () => {
+      if (!this.#stream.aborted) this.#sink!.end()
+    })
+  }
+
+  /** Takes what little is left of a body that nobody wants, and then tells the client to stop (RFC 9113 section 8.1). */
+  #readPast(): void {
+    let left = this.#maxUnreadBytes
+    const stop = () => this.#stream.close(NGHTTP2_NO_ERROR)
+    const data = (chunk: Uint8Array) => {
+      left -= chunk.length
+      if (left >= 0) return
+      if (this.#stream.writableFinished) stop()
+      else this.#stream.once('finish', stop)
+    }
+    this.#flowTo({ data, end: () => undefined })
+    this.#stream.resume()
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * HTTP/2 on `node:http2`, by its streams: the interface that looks like HTTP/1.1 costs almost twice as much. nghttp2
+ * counts cancelled requests, frames without sense and header blocks without end; pings and settings are counted here.
+ */
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerOptions } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { EdgeOptions } from '../options.ts'
+import type { Connection } from '../transport/connections.ts'
+import type { ProtocolTools } from './exchange.ts'
+import { Http2Exchange } from './http2-exchange.ts'
+
+/** Larger than the default, or an upload waits for the server's word every 64 KiB. */
+const windowBytes = 1_048_576
+/** How often sessions are looked at. */
+const watchMs = 1_000
+const controlPeriodMs = 10_000
+/** Time for a client to hear that it should go, before its next request is not taken. */
+const noticeMs = 1_000
+
+/** GOAWAY without error, for all streams there could be (RFC 9113 section 6.8): a notice, and not yet the end. */
+const notice = Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0])
+
+export class Http2 {
+  readonly #options: EdgeOptions
+  readonly #tools: ProtocolTools
+  readonly #sessionOptions: ServerOptions
+  readonly #channels = new Set<Channel>()
+  #cancelWatch: (() => void) | undefined
+
+  constructor(options: EdgeOptions, tools: ProtocolTools) {
+    const { maxStreams, maxResets, resetsPerSecond, maxBadFrames } = options.http2
+    this.#options = options
+    this.#tools = tools
+    this.#sessionOptions = {
+      settings: {
+        maxConcurrentStreams: maxStreams,
+        initialWindowSize: windowBytes,
+        maxHeaderListSize: options.head.maxBytes,
+        enablePush: false,
+      },
+      // With the four that begin with a colon.
+      maxHeaderListPairs: options.head.maxFields + 4,
+      streamResetBurst: maxResets,
+      streamResetRate: resetsPerSecond,
+      maxSessionInvalidFrames: maxBadFrames,
+      maxSessionRejectedStreams: maxBadFrames,
+    }
+  }
+
+  /** Speaks HTTP/2 on a connection; `socket` is the one to speak on, which TLS may have wrapped. */
+  accept(connection: Connection, socket: Socket): void {
+    const { counts } = this.#tools
+    const session = performServerHandshake(socket, this.#sessionOptions)
+    const channel = new Channel(session, connection, { socket, options: this.#options, tools: this.#tools })
+    connection.ending = channel
+    counts.open.h2++
+    this.#channels.add(channel)
+    this.#cancelWatch ??= this.#watchLater()
+    session.on('close', () => {
+      counts.open.h2--
+      this.#channels.delete(channel)
+      socket.destroy()
+    })
+  }
+
+  /** Stops watching over timeouts. */
+  close(): void {
+    this.#cancelWatch?.()
+  }
+
+  #watchLater(): () => void {
+    const { clock } = this.#tools
+    return clock.after(watchMs, () => {
+      const now = clock.now()
+      for (const channel of this.#channels) channel.watch(now)
+      this.#cancelWatch = this.#channels.size > 0 ? this.#watchLater() : undefined
+    })
+  }
+}
+
+/** One session. */
+class Channel {
+  readonly #session: ServerHttp2Session
+  readonly #connection: Connection
+  readonly #socket: Socket
+  readonly #options: EdgeOptions
+  readonly #tools: ProtocolTools
+  /** Requests whose streams are open. */
+  readonly #exchanges = new Set<Http2Exchange>()
+  #idleSince: number
+  #controlFrames = 0
+  #controlSince: number
+
+  constructor(
+    session: ServerHttp2Session,
+    connection: Connection,
+    around: { readonly socket: Socket; readonly options: EdgeOptions; readonly tools: ProtocolTools },
+  ) {
+    this.#session = session
+    this.#connection = connection
+    this.#socket = around.socket
+    this.#options = around.options
+    this.#tools = around.tools
+    this.#idleSince = this.#controlSince = around.tools.clock.now()
+    // A broken session closes, which is all there is to do about it.
+    session.on('error', () => undefined)
+    session.on('ping', () => this.#countControl())
+    session.on('remoteSettings', () => this.#countControl())
+    session.on('stream', (stream, headers) => this.#begun(new Http2Exchange(stream, headers, this.#options)))
+    if (around.tools.connections.draining) this.announce()
+  }
+
+  announce(): void {
+    // By hand: after a GOAWAY of Node's own, requests that are on their way already are dropped without a word.
+    if (!this.#session.closed) this.#socket.write(notice)
+  }
+
+  end(): void {
+    this.#session.close()
+  }
+
+  watch(now: number): void {
+    const { idleMs, stallMs } = this.#options.connections
+    if (this.#exchanges.size === 0 && now - this.#idleSince > idleMs) this.end()
+    for (const exchange of this.#exchanges) exchange.watch(stallMs)
+    if (now - this.#controlSince > controlPeriodMs) {
+      this.#controlFrames = 0
+      this.#controlSince = now
+    }
+  }
+
+  #begun(exchange: Http2Exchange): void {
+    const connection = this.#connection
+    connection.begun()
+    this.#exchanges.add(exchange)
+    exchange.onEnd(() => {
+      this.#exchanges.delete(exchange)
+      if (this.#exchanges.size === 0) this.#idleSince = this.#tools.clock.now()
+      connection.answered()
+    })
+    if (connection.requests === this.#options.connections.maxRequests) {
+      this.announce()
+      this.#tools.clock.after(noticeMs, () => this.end())
+    }
+    this.#tools.handle(exchange)
+  }
+
+  #countControl(): void {
+    if (++this.#controlFrames <= this.#options.http2.maxControlFrames) return
+    this.#session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  }
+}

@@ -1,0 +1,66 @@
+/** What the edge counts of connections; plain numbers, read when somebody scrapes. */
+import { Counter, Gauge, type Registry } from 'prom-client'
+
+export type RefusedConnection = 'total' | 'address' | 'proxy_header'
+export type Protocol = 'http/1.1' | 'h2'
+
+export class EdgeCounts {
+  /** Open connections by what is spoken on them. */
+  readonly open: Record<Protocol, number> = { 'http/1.1': 0, h2: 0 }
+  readonly refused: Record<RefusedConnection, number> = { total: 0, address: 0, proxy_header: 0 }
+  readonly handshakes = { ok: 0, failed: 0 }
+  /** Bytes that bodies and tensors of requests hold at the moment. */
+  heldBytes: () => number = () => 0
+  /** Those in use. */
+  certificates: readonly { readonly file: string; readonly expiresAt: Date }[] = []
+}
+
+export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
+  new Gauge({
+    name: 'penstock_connections',
+    help: 'Open connections of clients by protocol.',
+    labelNames: ['protocol'],
+    registers,
+    collect() {
+      for (const [protocol, count] of Object.entries(counts.open)) this.set({ protocol }, count)
+    },
+  })
+  new Counter({
+    name: 'penstock_connections_refused_total',
+    help: 'Connections that were not taken up: over the limit in total or of one address, or without a sensible PROXY header.',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [reason, count] of Object.entries(counts.refused)) this.inc({ reason }, count)
+    },
+  })
+  new Counter({
+    name: 'penstock_tls_handshakes_total',
+    help: 'TLS handshakes by outcome.',
+    labelNames: ['outcome'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [outcome, count] of Object.entries(counts.handshakes)) this.inc({ outcome }, count)
+    },
+  })
+  new Gauge({
+    name: 'penstock_tls_certificate_expiry_timestamp_seconds',
+    help: 'When a certificate in use expires, in seconds since 1970.',
+    labelNames: ['file'],
+    registers,
+    collect() {
+      this.reset()
+      for (const { file, expiresAt } of counts.certificates) this.set({ file }, expiresAt.getTime() / 1_000)
+    },
+  })
+  new Gauge({
+    name: 'penstock_held_bytes',
+    help: 'Memory that bodies and tensors of requests hold.',
+    registers,
+    collect() {
+      this.set(counts.heldBytes())
+    },
+  })
+}
