@@ -2,6 +2,7 @@
 /** The entry: picks the command. */
 import { Command } from 'commander'
 import packageFile from '../package.json' with { type: 'json' }
+import { cert } from './cli/cert.ts'
 import { check } from './cli/check.ts'
 import { docs } from './cli/docs.ts'
 import { infer } from './cli/infer.ts'
@@ -39,8 +40,18 @@ program
   .requiredOption('-i, --input <file>', 'a request in the Open Inference Protocol, as JSON')
   .option('-u, --url <url>', 'where the gateway is', 'http://127.0.0.1:8080')
   .option('-m, --model-version <version>', 'a certain version of the model')
+  .option('--ca <file>', 'who signed the certificate of the gateway, as PEM, if it speaks HTTPS')
   .addHelpText('after', '\nExample:\n  penstock infer digits --input config/models/digits/1/samples/seven.json')
   .action(infer)
+
+program
+  .command('cert')
+  .description('make a certificate for development, and an authority that signs it')
+  .argument('[names...]', 'host names and addresses that it stands for (localhost, 127.0.0.1 and ::1 without any)')
+  .option('-o, --out <folder>', 'where to put it', 'config/tls')
+  .option('-c, --client <name>', 'for a client of this name instead')
+  .addHelpText('after', '\nExamples:\n  penstock cert\n  penstock cert api.example.com\n  penstock cert --client alice')
+  .action(cert)
 
 program
   .command('docs', { hidden: true })

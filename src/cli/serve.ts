@@ -1,5 +1,6 @@
 /** `penstock serve`: runs the gateway until it is told to stop. */
-import { relative } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
 import type { Config, ConfigFile } from '../config.ts'
 import { systemClock } from '../core/clock.ts'
 import type { Mistake } from '../core/document.ts'
@@ -16,7 +17,7 @@ export async function serve(path: string): Promise<void> {
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
   const asked = stopSignal()
-  process.stdout.write(banner(running))
+  process.stdout.write(banner(running, authorityOption(file.config)))
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   if (!(await running.stop()))
@@ -111,7 +112,7 @@ function stopSignal(): Promise<string> {
   })
 }
 
-function banner({ gateway, url, metricsUrl, adminUrl }: Running): string {
+function banner({ gateway, url, metricsUrl, adminUrl }: Running, authority: string): string {
   const models = [...gateway.models.values()]
   const names = models.map(({ name, version, versions }) => {
     const others = [...versions.keys()].filter((each) => each !== version)
@@ -122,19 +123,27 @@ ${names.join('\n')}
   at ${url}, metrics at ${metricsUrl}/metrics, status at ${adminUrl}/admin/status
 
 Try it:
-  ${tryIt(url, models)}
+  ${tryIt(`curl -s ${authority}${url}`, models)}
 `
 }
 
+/** What curl must be told of the authority that `penstock cert` puts beside a certificate. */
+function authorityOption({ edge: { tls } }: Config): string {
+  const authority = tls && join(dirname(tls.certificates[0]!.cert), 'ca.pem')
+  return authority !== undefined && existsSync(authority)
+    ? `--cacert ${quoted(relative(process.cwd(), authority))} `
+    : ''
+}
+
 /** A line that works when it is pasted. */
-function tryIt(at: string, models: readonly ServedModel[]): string {
+function tryIt(curl: string, models: readonly ServedModel[]): string {
   for (const { name, version, versions } of models) {
     const [sample] = versions.get(version)!.samples
     if (sample === undefined) continue
     const file = relative(process.cwd(), sample)
-    return `curl -s ${at}/v2/models/${name}/infer -H 'content-type: application/json' -d ${quoted(`@${file}`)}`
+    return `${curl}/v2/models/${name}/infer -H 'content-type: application/json' -d ${quoted(`@${file}`)}`
   }
-  return `curl -s ${at}/v2/models`
+  return `${curl}/v2/models`
 }
 
 /** For a shell: as it is if nothing in it has a meaning there. */

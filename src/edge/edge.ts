@@ -79,6 +79,8 @@ export class DataEdge {
       counts: serving.counts,
       onProblem,
       onSecure: (connection, socket) => this.#speakSecurely(connection, socket),
+      onPlain: (socket) =>
+        endWith(socket, refuse('invalid', 'this port speaks HTTPS: use https:// in front of its name')),
     })
     if ('message' in layer) return layer
     this.#tls = layer

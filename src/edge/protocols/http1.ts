@@ -125,9 +125,6 @@ class Channel {
     this.#tools = tools
   }
 
-  /** The next answer says so; there is no other way. */
-  announce(): void {}
-
   end(): void {
     if (this.connection.inFlight === 0) this.#socket.destroySoon()
   }

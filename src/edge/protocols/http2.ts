@@ -14,11 +14,6 @@ const windowBytes = 1_048_576
 /** How often sessions are looked at. */
 const watchMs = 1_000
 const controlPeriodMs = 10_000
-/** Time for a client to hear that it should go, before its next request is not taken. */
-const noticeMs = 1_000
-
-/** GOAWAY without error, for all streams there could be (RFC 9113 section 6.8): a notice, and not yet the end. */
-const notice = Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0])
 
 export class Http2 {
   readonly #options: EdgeOptions
@@ -51,7 +46,7 @@ export class Http2 {
   accept(connection: Connection, socket: Socket): void {
     const { counts } = this.#tools
     const session = performServerHandshake(socket, this.#sessionOptions)
-    const channel = new Channel(session, connection, { socket, options: this.#options, tools: this.#tools })
+    const channel = new Channel(session, connection, { options: this.#options, tools: this.#tools })
     connection.ending = channel
     counts.open.h2++
     this.#channels.add(channel)
@@ -82,7 +77,6 @@ export class Http2 {
 class Channel {
   readonly #session: ServerHttp2Session
   readonly #connection: Connection
-  readonly #socket: Socket
   readonly #options: EdgeOptions
   readonly #tools: ProtocolTools
   /** Requests whose streams are open. */
@@ -94,11 +88,10 @@ class Channel {
   constructor(
     session: ServerHttp2Session,
     connection: Connection,
-    around: { readonly socket: Socket; readonly options: EdgeOptions; readonly tools: ProtocolTools },
+    around: { readonly options: EdgeOptions; readonly tools: ProtocolTools },
   ) {
     this.#session = session
     this.#connection = connection
-    this.#socket = around.socket
     this.#options = around.options
     this.#tools = around.tools
     this.#idleSince = this.#controlSince = around.tools.clock.now()
@@ -107,14 +100,13 @@ class Channel {
     session.on('ping', () => this.#countControl())
     session.on('remoteSettings', () => this.#countControl())
     session.on('stream', (stream, headers) => this.#begun(new Http2Exchange(stream, headers, this.#options)))
-    if (around.tools.connections.draining) this.announce()
   }
 
-  announce(): void {
-    // By hand: after a GOAWAY of Node's own, requests that are on their way already are dropped without a word.
-    if (!this.#session.closed) this.#socket.write(notice)
-  }
-
+  /**
+   * Says with GOAWAY which request was the last to be taken, and ends when they are answered. Those that were on their way
+   * meanwhile were not looked at, and the client knows it: it sends them elsewhere (RFC 9113 section 6.8). A notice before
+   * the end, which spares it that, cannot be sent: Node drops what comes after any GOAWAY without a word.
+   */
   end(): void {
     this.#session.close()
   }
@@ -138,10 +130,7 @@ class Channel {
       if (this.#exchanges.size === 0) this.#idleSince = this.#tools.clock.now()
       connection.answered()
     })
-    if (connection.requests === this.#options.connections.maxRequests) {
-      this.announce()
-      this.#tools.clock.after(noticeMs, () => this.end())
-    }
+    if (connection.requests === this.#options.connections.maxRequests) connection.end()
     this.#tools.handle(exchange)
   }
 

@@ -1,9 +1,9 @@
 /**
  * The connections of the data listener: how many there may be, and how to end them without losing a request. Node's own
  * `server.close()` also drops connections that were accepted and have not sent their first request yet, so that is done
- * by hand: readiness turns false and every client is told to take its next request elsewhere, by `connection: close` on
- * its next answer or by GOAWAY; connections and the listener stay open for `idleMs` so that whoever was about to send,
- * can; then the listener closes, and each connection as soon as nothing is in flight on it.
+ * by hand: readiness turns false, and in HTTP/1.1 every answer says that it is the last; connections and the listener stay
+ * open for `idleMs` so that whoever was about to send, can; then the listener closes, and each connection as soon as
+ * nothing is in flight on it.
  */
 import type { Socket } from 'node:net'
 import type { Clock } from '../../core/clock.ts'
@@ -20,8 +20,6 @@ export interface ConnectionLimits {
 
 /** How the protocol that is spoken on a connection brings it to an end. */
 export interface Ending {
-  /** Tells the client to take its next requests elsewhere. */
-  announce(): void
   /** Ends the connection once nothing is in flight; what was written still goes out. May be called again. */
   end(): void
 }
@@ -112,7 +110,6 @@ export class Connections {
   async drain({ idleMs, timeoutMs }: DrainOptions, stopListening: () => void): Promise<boolean> {
     this.draining = true
     const giveUpAt = this.#clock.now() + timeoutMs
-    for (const { ending } of this.#open) ending?.announce()
     await this.#pass(Math.min(idleMs, timeoutMs))
     stopListening()
     for (const connection of this.#open) this.#end(connection, idleMs)

@@ -20,6 +20,8 @@ export interface TlsTools {
   /** Told of files that cannot be used; the ones before stay in use. */
   readonly onProblem: (problem: FileProblem) => void
   readonly onSecure: (connection: Connection, socket: TLSSocket) => void
+  /** Told of a client that speaks HTTP without TLS; it is to be ended. */
+  readonly onPlain: (socket: Socket) => void
 }
 
 interface Identity {
@@ -61,7 +63,7 @@ export class TlsLayer {
       handshakeTimeout: options.handshakeMs,
     })
     this.#server.on('secureConnection', (socket) => this.#secured(socket))
-    this.#server.on('tlsClientError', (_, socket) => socket.destroy())
+    this.#server.on('tlsClientError', (error, socket) => this.#failed(error, socket))
     this.#use(credentials)
     this.#ticketsFrom = clock.now()
     this.#cancelLook = clock.after(options.reloadMs, () => void this.#look())
@@ -118,6 +120,12 @@ export class TlsLayer {
     this.#gate.leave()
     this.#tools.counts.handshakes.ok++
     this.#tools.onSecure(connection, socket)
+  }
+
+  #failed({ code }: NodeJS.ErrnoException, socket: TLSSocket): void {
+    const connection = this.#shaking.get(endsOf(socket))
+    if (code === 'ERR_SSL_HTTP_REQUEST' && connection) this.#tools.onPlain(connection.socket)
+    else socket.destroy()
   }
 
   #contextFor(name: string): SecureContext | undefined {
