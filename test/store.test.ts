@@ -142,6 +142,8 @@ test('names that no path could carry, and versions of two graphs, are refused in
     'my model.onnx': pair,
     'ok/v 1/x.onnx': pair,
     'ünï/x.onnx': pair,
+    'ready/1/x.onnx': pair,
+    'ok/stats/x.onnx': pair,
     'm/1/a.onnx': pair,
     'm/1/b.onnx': pair,
   }
@@ -152,6 +154,8 @@ test('names that no path could carry, and versions of two graphs, are refused in
       'store/my model.onnx: "my model" cannot be a name: use letters, digits, . _ -',
       'store/ok/v 1/x.onnx: "v 1" cannot be a name: use letters, digits, . _ -',
       'store/ünï/x.onnx: "ünï" cannot be a name: use letters, digits, . _ -',
+      'store/ready/1/x.onnx: "ready" cannot be a name: paths of the protocol end so',
+      'store/ok/stats/x.onnx: "stats" cannot be a name: paths of the protocol end so',
       'store/m/1: holds 2 ONNX files: keep one',
     ]),
   )

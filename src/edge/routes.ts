@@ -1,4 +1,5 @@
 /** The paths of the Open Inference Protocol (REST), and Triton's additions that its clients use. */
+import type { endings } from '../core/reserved-words.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 
 export const serverPaths = {
@@ -17,7 +18,7 @@ export const modelPaths = {
   '/config': { kind: 'config', what: "the model's configuration, as Triton writes it" },
   '/stats': { kind: 'stats', what: 'statistics: rows, runs, times, sizes of batches' },
   '/infer': { kind: 'infer', what: 'inference' },
-} as const
+} as const satisfies Record<'' | `/${(typeof endings)[number]}`, object>
 
 /** What a client calls a model. */
 export interface Address {

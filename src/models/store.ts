@@ -7,6 +7,7 @@ import { createReadStream } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Mistake } from '../core/document.ts'
+import { isReserved } from '../core/reserved-words.ts'
 import { noManifest, readManifest, type Manifest } from './manifest.ts'
 
 /** An immutable bundle as it lies in the store. */
@@ -101,7 +102,8 @@ async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mi
   const mistakes: Mistake[] = []
   if (graphs.length > 1) mistakes.push({ file: folder!, message: `holds ${graphs.length} ONNX files: keep one` })
   for (const name of [model, version]) {
-    if (!allowedName.test(name))
+    if (isReserved(name)) mistakes.push({ file, message: `"${name}" cannot be a name: paths of the protocol end so` })
+    else if (!allowedName.test(name))
       mistakes.push({ file, message: `"${name}" cannot be a name: use letters, digits, . _ -` })
   }
   try {

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { isReserved } from '../core/reserved-words.ts'
 
 const host = z.string().regex(/^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, {
   error: 'expected a host name in lower case without a port, such as api.example.com or *.example.com',
@@ -6,9 +7,15 @@ const host = z.string().regex(/^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9
 
 const path = z
   .string()
-  .regex(/^(\/[A-Za-z0-9._~-]+)+$/, { error: 'expected a path such as /fraud, without a slash at its end' })
+  // Clients resolve "." and ".." themselves, and would never ask for them.
+  .regex(/^(\/(?!\.{1,2}(\/|$))[A-Za-z0-9._~-]+)+$/, {
+    error: 'expected a path such as /fraud, without a slash at its end',
+  })
   .refine((value) => value !== '/v2' && !value.startsWith('/v2/'), {
     error: "/v2 is the protocol's own: take another path",
+  })
+  .refine((value) => !value.split('/').some(isReserved), {
+    error: 'infer, ready, config, stats and versions have a meaning in paths: take another word',
   })
 
 export const routeOptions = z.strictObject({
