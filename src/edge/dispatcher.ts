@@ -11,7 +11,7 @@ import { HttpCall, type CallTools } from './call.ts'
 import { sliceBytes } from './codecs/decoder.ts'
 import { AnswerEncoder, type Payload } from './codecs/response.ts'
 import { Cors } from './cors.ts'
-import { chooseEncoding, deflate } from './inflate.ts'
+import { chooseEncoding, compress } from './compression.ts'
 import { inform, type Question } from './metadata.ts'
 import { accepts, readRequestId } from './negotiation.ts'
 import type { EdgeOptions } from './options.ts'
@@ -68,10 +68,14 @@ export class Dispatcher {
     const { headers } = exchange
     const requestId = readRequestId(headers['x-request-id']) ?? this.#nextId()
     const reply = new Reply(exchange, requestId, this.#cors?.fields(headers) ?? noFields)
-    const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
-    if (!operation) this.#handleOddity(exchange, reply, flaw)
-    else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, operation.address, reply)
-    else this.#handleQuestion(exchange, operation, reply)
+    try {
+      const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
+      if (!operation) this.#handleOddity(exchange, reply, flaw)
+      else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, operation.address, reply)
+      else this.#handleQuestion(exchange, operation, reply)
+    } catch (error) {
+      reply.refusal(this.#defect(error, requestId))
+    }
   }
 
   #handleOddity({ method, target }: Exchange, reply: Reply, flaw: Refusal | undefined): void {
@@ -80,8 +84,11 @@ export class Dispatcher {
   }
 
   #handleInfer(exchange: Exchange, address: Address, reply: Reply): void {
-    if (accepts(exchange.headers.accept, inferTypes)) void this.#infer(exchange, address, reply)
-    else reply.refusal(notAcceptable())
+    if (!accepts(exchange.headers.accept, inferTypes)) reply.refusal(notAcceptable())
+    else
+      this.#infer(exchange, address, reply).catch((error: unknown) =>
+        reply.refusal(this.#defect(error, reply.requestId)),
+      )
   }
 
   /** Everything but inference, and what is asked with a method that does not fit. */
@@ -103,26 +110,26 @@ export class Dispatcher {
   }
 
   async #infer(exchange: Exchange, address: Address, reply: Reply): Promise<void> {
-    const { serving, onDefect } = this.#around
+    const { serving } = this.#around
     const { deadlineMs, body } = this.#options
     const { requestId } = reply
     const journal = serving.open()
     exchange.onClosed(() => journal.close())
     const { arrivedAt } = journal
-    const call = new HttpCall(
-      exchange,
-      { requestId, address, deadline: arrivedAt + deadlineMs, bodyDeadline: arrivedAt + body.timeoutMs },
-      this.#tools,
-    )
-    const answer = await infer(call, serving.steps, journal).catch((error: unknown) => {
-      onDefect(error, requestId)
-      return refuse('internal', 'a defect of the gateway; its log says more')
-    })
-    // Its inputs are copied into a batch by now, or nobody will run them.
-    call.release()
-    let payload = isRefusal(answer) ? answer : this.#encode(answer)
-    // What is large is encoded in slices.
-    if (payload instanceof Promise) payload = await payload
+    const facts = { requestId, address, deadline: arrivedAt + deadlineMs, bodyDeadline: arrivedAt + body.timeoutMs }
+    const call = new HttpCall(exchange, facts, this.#tools)
+    let payload: Payload | Refusal
+    try {
+      const answer = await infer(call, serving.steps, journal)
+      // Its inputs are copied into a batch by now, or nobody will run them.
+      call.release()
+      const encoded = isRefusal(answer) ? answer : this.#encode(answer)
+      // What is large is encoded in slices.
+      payload = encoded instanceof Promise ? await encoded : encoded
+    } catch (error) {
+      call.release()
+      payload = this.#defect(error, requestId)
+    }
     journal.settle(isRefusal(payload) ? payload.code : 'ok')
     if (exchange.gone) return
     if (isRefusal(payload)) reply.refusal(payload)
@@ -147,15 +154,16 @@ export class Dispatcher {
     return compressBytes > 0 && (pieces.length > 1 || pieces[0]!.length >= compressBytes)
   }
 
-  async #sendCompressed(exchange: Exchange, payload: Payload, reply: Reply): Promise<void> {
+  async #sendCompressed(exchange: Exchange, { pieces, jsonBytes }: Payload, reply: Reply): Promise<void> {
     const encoding = chooseEncoding(exchange.headers['accept-encoding'])
-    if (!encoding) {
-      reply.payload(payload)
-      return
-    }
-    const whole = Buffer.concat(payload.pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece)))
-    const bytes = await deflate(whole, encoding)
-    if (!exchange.gone) reply.compressed(bytes, encoding, payload.jsonBytes)
+    const sent = encoding ? await compress(pieces, encoding) : pieces
+    if (!exchange.gone) reply.payload({ pieces: sent, jsonBytes }, encoding)
+  }
+
+  /** What should have been a refusal and was thrown. */
+  #defect(error: unknown, requestId: string): Refusal {
+    this.#around.onDefect(error, requestId)
+    return refuse('internal', 'a defect of the gateway; its log says more')
   }
 
   #nextId(): string {

@@ -1,7 +1,7 @@
 /** What a request's head says about its body. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { refuse, type Refusal } from '../core/refusal.ts'
-import { readEncoding, type Encoding } from './inflate.ts'
+import { readEncoding, type Encoding } from './compression.ts'
 
 export interface Framing {
   /** Bytes of JSON before the binary tensors; undefined if all of it is JSON. */

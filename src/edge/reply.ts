@@ -1,7 +1,7 @@
 /** Writing the answer to one request: its head, and the words of a refusal. */
 import type { Refusal } from '../core/refusal.ts'
 import type { Payload } from './codecs/response.ts'
-import { acceptedEncodings, type AnswerEncoding } from './inflate.ts'
+import { acceptedEncodings, type AnswerEncoding } from './compression.ts'
 import type { Exchange } from './protocols/exchange.ts'
 
 export class Reply {
@@ -32,18 +32,12 @@ export class Reply {
     this.#text(refusal.status, refusalBody(refusal, this.requestId), fields)
   }
 
-  payload({ pieces, jsonBytes }: Payload): void {
+  /** If the payload is compressed, `jsonBytes` counts what was there before. */
+  payload({ pieces, jsonBytes }: Payload, encoding?: AnswerEncoding): void {
     const head = this.#head(typeOf(jsonBytes), pieces.reduce(addLength, 0))
     if (jsonBytes !== undefined) head.push('inference-header-content-length', String(jsonBytes))
+    if (encoding) head.push('content-encoding', encoding, 'vary', 'accept-encoding')
     this.#exchange.answer(200, head, pieces)
-  }
-
-  /** A payload that was compressed; `jsonBytes` counts what was there before. */
-  compressed(bytes: Uint8Array, encoding: AnswerEncoding, jsonBytes: number | undefined): void {
-    const head = this.#head(typeOf(jsonBytes), bytes.length)
-    head.push('content-encoding', encoding, 'vary', 'accept-encoding')
-    if (jsonBytes !== undefined) head.push('inference-header-content-length', String(jsonBytes))
-    this.#exchange.answer(200, head, [bytes])
   }
 
   #text(status: number, body: string, fields: readonly string[]): void {

@@ -4,7 +4,7 @@ import { GrowingBytes, type Lease } from '../../core/arena.ts'
 import { numerics } from '../../core/datatype.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { TensorSpec } from '../../core/signature.ts'
-import { bytesOf, elementCount, isStrings, stringAt, stringCount, viewOf } from '../../core/tensor.ts'
+import { elementCount, isStrings, stringAt, stringCount, viewOf } from '../../core/tensor.ts'
 import type { Strings, TensorData } from '../../core/tensor.ts'
 import { badInput, noMemory } from './complaints.ts'
 import { sliceBytes } from './decoder.ts'
@@ -122,18 +122,22 @@ export function stringProblem(bytes: Uint8Array): string | undefined {
   return bytes.includes(0) ? 'holds a NUL character, where ONNX Runtime would cut it' : undefined
 }
 
-/** The bytes of a tensor on the wire. */
-export function writeBinary(data: TensorData): Uint8Array {
-  if (!isStrings(data)) return bytesOf(data)
+/** How many bytes a tensor has on the wire. */
+export function wireSize(data: TensorData): number {
+  return isStrings(data) ? 4 * stringCount(data) + data.bytes.byteLength : data.byteLength
+}
+
+/** BYTES elements on the wire, each behind its length. */
+export function writeStrings(data: Strings, from: number, to: number): Uint8Array {
   const { offsets, bytes } = data
-  const count = stringCount(data)
-  const wire = new Uint8Array(4 * count + bytes.byteLength)
+  const start = offsets[from]!
+  const wire = new Uint8Array(4 * (to - from) + offsets[to]! - start)
   const view = new DataView(wire.buffer)
-  for (let i = 0; i < count; i++) {
-    const at = 4 * i + offsets[i]!
+  for (let i = from; i < to; i++) {
+    const at = 4 * (i - from) + offsets[i]! - start
     const length = offsets[i + 1]! - offsets[i]!
     view.setUint32(at, length, true)
-    if (length > 0) wire.set(stringAt(data, i), at + 4)
+    if (length > 0) wire.set(bytes.subarray(offsets[i], offsets[i + 1]), at + 4)
   }
   return wire
 }

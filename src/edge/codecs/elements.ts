@@ -11,7 +11,9 @@ import { misfitOf } from './misfits.ts'
 import { maxNumberBytes, type Cursor } from './numbers.ts'
 import { comma, isSpace, listEnd, listStart, skipSpace } from './scanner.ts'
 import type { Progress, ValueReader } from './scanner.ts'
-import { notWhole, storeFor, type ElementStore } from './stores.ts'
+import { NumberStore } from './number-store.ts'
+import { notWhole, type ElementStore, type StoreProblem } from './store.ts'
+import { StringStore } from './string-store.ts'
 import type { Window } from './window.ts'
 
 export interface ElementOptions {
@@ -48,7 +50,8 @@ export class ElementReader implements ValueReader {
     this.shape = shape
     this.#count = elementCount(shape)
     this.#full = shape.length > 1 ? unknown : 1
-    this.#store = storeFor(spec.datatype, nonFinite, lease)
+    const { datatype } = spec
+    this.#store = datatype === 'BYTES' ? new StringStore(lease) : new NumberStore(datatype, nonFinite, lease)
   }
 
   /** All elements, once they are read. */
@@ -115,7 +118,7 @@ export class ElementReader implements ValueReader {
     let p = window.at
     for (;;) {
       if (this.#wantsItem) {
-        while (p < cursor.limit && isSpace(bytes[p])) p++
+        if (!this.#store.isOpen) while (p < cursor.limit && isSpace(bytes[p])) p++
         if (p >= cursor.limit) return this.#pause(window, p)
         if (cursor.next === this.#rowEnd) return this.#failAtItem(window, p)
         if (cursor.next === cursor.end && !this.#makeRoom(bytes.length - p)) return noMemory()
@@ -160,11 +163,20 @@ export class ElementReader implements ValueReader {
   #failAtItem(window: Window, at: number): Progress {
     const { next } = this.#cursor
     window.at = at
+    const { problem } = this.#store
+    if (problem) return this.#failStored(window, problem)
     const isEnd = window.bytes[at] === listEnd
     const rowStart = this.#rowEnd - (this.#depth === 1 ? this.#count : this.#sizes[this.#depth - 1]!)
     if (isEnd && next > rowStart) return this.#failAt(window, misspelt)
     if (isEnd || next === this.#rowEnd) return this.#failCount()
     return misfitOf(this.spec, next, window)
+  }
+
+  #failStored(window: Window, problem: StoreProblem): Refusal {
+    const { name } = this.spec
+    if (problem === 'memory') return noMemory()
+    if ('notJson' in problem) return notJson(problem.notJson, window.placeOf(problem.at), name)
+    return badInput(name, `element ${this.#cursor.next} ${problem.why}`)
   }
 
   #failCount(): Refusal {

@@ -2,10 +2,10 @@
 import { numerics, type Datatype } from '../../core/datatype.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { TensorSpec } from '../../core/signature.ts'
-import { badInput, longNumber, misspelt, noMemory, notFinite, notJson } from './complaints.ts'
+import { badInput, longNumber, misspelt, notFinite, notJson } from './complaints.ts'
 import { isWhole, maxNumberBytes, numberEnd, textOf } from './numbers.ts'
 import { listStart, objectStart, wordEnd } from './scanner.ts'
-import { quote, StringEnd, stringText } from './strings.ts'
+import { quote } from './strings.ts'
 import type { Window } from './window.ts'
 
 /** Of the value at which the window is; `hungry` if it may go on beyond. */
@@ -14,13 +14,6 @@ export function misfitOf({ name, datatype }: TensorSpec, element: number, window
   const place = window.placeOf(at)
   const because = (why: string): Refusal => badInput(name, `element ${element} ${why}`)
   const first = bytes[at]!
-  if (first === quote && datatype === 'BYTES') {
-    const string = new StringEnd()
-    const end = string.find(bytes, at)
-    if (end < 0) return notJson(string.problem, window.placeOf(string.problemAt), name)
-    const why = textMisfit(stringText(bytes, at + 1, end - 1, string))
-    return why === undefined ? noMemory() : because(why)
-  }
   if (first === quote || first === listStart || first === objectStart) return because(notA(datatype))
   const wordAt = wordEnd(bytes, at)
   if (wordAt === bytes.length && !window.closed) return 'hungry'
@@ -36,12 +29,6 @@ function notA(datatype: Datatype): string {
   if (datatype === 'BYTES') return 'is not a string'
   if (datatype === 'BOOL') return 'is neither true nor false'
   return numerics[datatype].float ? 'is not a number' : 'is not a whole number'
-}
-
-function textMisfit(text: string | undefined): string | undefined {
-  if (text === undefined) return 'is not UTF-8'
-  if (text.includes('\0')) return 'holds a NUL character, where ONNX Runtime would cut it'
-  return text.isWellFormed() ? undefined : 'holds half of a surrogate pair'
 }
 
 function numberMisfit(datatype: Datatype, text: string): string {

@@ -4,9 +4,10 @@
  */
 import type { Answer } from '../../core/call.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
-import { isStrings, stringAt, stringCount, type Strings, type Tensor, type TensorData } from '../../core/tensor.ts'
-import { writeBinary } from './binary.ts'
-import { writeFloat, writeInteger } from './decimals.ts'
+import { bytesOf, isStrings, stringCount, type Tensor, type TensorData } from '../../core/tensor.ts'
+import { wireSize, writeStrings } from './binary.ts'
+import { writeInteger } from './decimals.ts'
+import { countOf, writerFor, type Spot } from './element-writers.ts'
 import { JsonText, phrase, type Phrase } from './json-text.ts'
 
 export interface Payload {
@@ -25,10 +26,12 @@ export class AnswerEncoder {
   readonly #answer: Answer
   readonly #options: EncodeOptions
   readonly #text = new JsonText()
-  #binaries: Uint8Array[] | undefined
-  /** The output that is being written, and its next element. */
+  /** The output that is being written, and where. */
   #output = 0
-  #element = 0
+  readonly #spot: Spot = { element: 0, byte: 0 }
+  #isBegun = false
+  /** What is behind the JSON, once that is whole. */
+  #binary: BinaryPart | undefined
 
   constructor(answer: Answer, options: EncodeOptions) {
     this.#answer = answer
@@ -37,26 +40,57 @@ export class AnswerEncoder {
 
   /** Writes the next slice. Undefined if there is more to do: call again, once others have had their turn. */
   next(): Payload | Refusal | undefined {
-    const { wanted, outputs } = this.#answer
+    if (!this.#binary) {
+      const done = this.#writeJson()
+      if (done !== true) return done
+      const pieces = this.#text.finish()
+      if (!this.#answer.wanted.some(({ binary }) => binary)) return { pieces, jsonBytes: undefined }
+      this.#binary = new BinaryPart(this.#binaries(), pieces)
+    }
+    return this.#binary.write() ? this.#binary.payload : undefined
+  }
+
+  /** Says whether all JSON is written; undefined if there is more to do. */
+  #writeJson(): true | Refusal | undefined {
+    const { wanted } = this.#answer
     const text = this.#text
-    if (this.#output === 0 && this.#element === 0) this.#begin()
+    const spot = this.#spot
+    if (!this.#isBegun) this.#begin()
     for (; this.#output < wanted.length; this.#output++) {
       const { name, binary } = wanted[this.#output]!
-      const tensor = outputs.length === 1 ? outputs[0]! : outputs.find((output) => output.name === name)!
-      if (this.#element === 0) this.#open(tensor)
-      if (binary) this.#addBinary(tensor)
-      else if (!this.#writeData(tensor)) return notFinite(name)
-      if (this.#element > 0) {
-        text.flush()
-        return undefined
+      const tensor = this.#tensorOf(name)
+      const isNew = spot.element === 0 && spot.byte === 0
+      if (isNew) this.#open(tensor)
+      if (binary) text.ascii(`],"parameters":{"binary_data_size":${wireSize(tensor.data)}}}`)
+      else {
+        if (isNew) text.put(dataStart)
+        const write = writerFor(tensor.data, tensor.datatype === 'BOOL')
+        if (!write(text, tensor.data as never, spot, this.#options.nonFinite)) return notFinite(name)
+        if (spot.element < countOf(tensor.data)) {
+          text.flush()
+          return undefined
+        }
+        text.byte(listEnd)
+        text.byte(objectEnd)
+        spot.element = 0
       }
     }
     text.byte(listEnd)
     text.byte(objectEnd)
-    return this.#finish()
+    return true
+  }
+
+  #tensorOf(name: string): Tensor {
+    const { outputs } = this.#answer
+    return outputs.length === 1 ? outputs[0]! : outputs.find((output) => output.name === name)!
+  }
+
+  #binaries(): TensorData[] {
+    return this.#answer.wanted.filter(({ binary }) => binary).map(({ name }) => this.#tensorOf(name).data)
   }
 
   #begin(): void {
+    this.#isBegun = true
     const { model, version, id } = this.#answer
     const text = this.#text
     if (id === undefined) text.put(opening(model, version))
@@ -75,35 +109,6 @@ export class AnswerEncoder {
       text.at = writeInteger(text.memory, text.at, shape[axis]!)
     }
   }
-
-  #addBinary({ data }: Tensor): void {
-    const bytes = writeBinary(data)
-    this.#binaries ??= []
-    this.#binaries.push(bytes)
-    this.#text.ascii(`],"parameters":{"binary_data_size":${bytes.byteLength}}}`)
-  }
-
-  /** Writes a tensor to its end, or as far as one slice goes; says whether its elements have a form in JSON. */
-  #writeData({ data, datatype }: Tensor): boolean {
-    const text = this.#text
-    if (this.#element === 0) text.put(dataStart)
-    const count = isStrings(data) ? stringCount(data) : data.length
-    const write = writerFor(data, datatype === 'BOOL')
-    const end = write(text, data as never, { from: this.#element, to: count }, this.#options.nonFinite)
-    this.#element = end < count ? end : 0
-    if (end === count) {
-      text.byte(listEnd)
-      text.byte(objectEnd)
-    }
-    return end >= 0
-  }
-
-  #finish(): Payload {
-    const pieces = this.#text.finish()
-    if (!this.#binaries) return { pieces, jsonBytes: undefined }
-    const jsonBytes = pieces.reduce((sum, piece) => sum + piece.length, 0)
-    return { pieces: [...pieces, ...this.#binaries], jsonBytes }
-  }
 }
 
 const comma = 0x2c
@@ -115,73 +120,43 @@ function notFinite(name: string): Refusal {
   return refuse('model_failed', `output "${name}" holds NaN or Infinity, which JSON cannot carry: ask for binary data`)
 }
 
-interface Range {
-  readonly from: number
-  readonly to: number
-}
+/** How many strings are put behind their lengths in one go. */
+const sliceStrings = 4_096
 
-/**
- * Writes elements until they are all there or the text is full; returns the one behind the last. Returns -1 if one has no
- * form in JSON.
- */
-type Write<T> = (text: JsonText, data: T, range: Range, nonFinite: boolean) => number
+/** The tensors behind the JSON. */
+class BinaryPart {
+  readonly #tensors: readonly TensorData[]
+  readonly #pieces: (string | Uint8Array)[]
+  readonly #jsonBytes: number
+  #tensor = 0
+  #element = 0
 
-function writerFor(data: TensorData, isBool: boolean): Write<never> {
-  if (data instanceof Float32Array) return writeSingles
-  if (isStrings(data)) return writeStrings
-  if (data instanceof Float64Array) return writeDoubles
-  if (data instanceof BigInt64Array || data instanceof BigUint64Array) return writeBigs
-  return isBool ? writeBits : writeIntegers
-}
-
-/** Infinity minus itself is not a number, and that is not equal to itself. */
-function isFinite(value: number): boolean {
-  return value - value === 0
-}
-
-const writeSingles: Write<Float32Array> = (text, data, { from, to }, nonFinite) => {
-  const { memory, fullAt } = text
-  let { at } = text
-  let i = from
-  for (; i < to && at < fullAt; i++) {
-    if (isFinite(data[i]!)) at = writeFloat(memory, at, data, i)
-    else if (nonFinite) at += memory.write(String(data[i]), at, 'latin1')
-    else return -1
-    memory[at++] = comma
+  constructor(tensors: readonly TensorData[], json: (string | Uint8Array)[]) {
+    this.#tensors = tensors
+    this.#jsonBytes = json.reduce((sum, piece) => sum + piece.length, 0)
+    this.#pieces = json
   }
-  // None behind the last.
-  text.at = i === to ? at - 1 : at
-  return i
-}
 
-/** Makes a writer of ranges of one that gives the text of an element. */
-function oneByOne<T>(textOf: (data: T, i: number, nonFinite: boolean) => string | undefined): Write<T> {
-  return (text, data, { from, to }, nonFinite) => {
-    for (let i = from; i < to; i++) {
-      if (text.at >= text.fullAt) return i
-      const element = textOf(data, i, nonFinite)
-      if (element === undefined) return -1
-      text.text(element)
-      if (i < to - 1) text.byte(comma)
+  get payload(): Payload {
+    return { pieces: this.#pieces, jsonBytes: this.#jsonBytes }
+  }
+
+  /** Says whether all of it is there. */
+  write(): boolean {
+    for (; this.#tensor < this.#tensors.length; this.#tensor++) {
+      const data = this.#tensors[this.#tensor]!
+      if (!isStrings(data)) {
+        this.#pieces.push(bytesOf(data))
+        continue
+      }
+      const to = Math.min(stringCount(data), this.#element + sliceStrings)
+      this.#pieces.push(writeStrings(data, this.#element, to))
+      this.#element = to < stringCount(data) ? to : 0
+      if (this.#element > 0) return false
     }
-    return to
+    return true
   }
 }
-
-const writeDoubles = oneByOne((data: Float64Array, i, nonFinite) => {
-  const value = data[i]!
-  if (!nonFinite && !isFinite(value)) return undefined
-  // Minus zero would be written as 0, which is another number.
-  return Object.is(value, -0) ? '-0' : String(value)
-})
-
-const writeIntegers = oneByOne((data: Int32Array, i) => String(data[i]))
-const writeBigs = oneByOne((data: BigInt64Array, i) => String(data[i]))
-const writeBits = oneByOne((data: Uint8Array, i) => (data[i] === 1 ? 'true' : 'false'))
-
-const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
-
-const writeStrings = oneByOne((data: Strings, i) => JSON.stringify(utf8.decode(stringAt(data, i))))
 
 type Opening = (first: string, second: string) => Phrase
 

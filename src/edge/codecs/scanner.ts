@@ -12,6 +12,7 @@
  */
 import type { Refusal } from '../../core/refusal.ts'
 import { longNumber, misspelt, notFinite, notJson, notTaken } from './complaints.ts'
+import { longestKept, recentString } from './recent-strings.ts'
 import { maxNumberBytes, numberEnd, textOf } from './numbers.ts'
 import { quote, StringEnd, stringText } from './strings.ts'
 import type { Window } from './window.ts'
@@ -49,9 +50,8 @@ const aColon = 4
 const aSeparator = 5
 const nothing = 6
 
-/** Short strings that came lately: requests to a model have the same keys and names, and a new string costs more. */
-const lately = Array.from({ length: 256 }, () => '')
-const longestKept = 24
+/** Of a string outside of tensor data, quotes included: names and ids have no use for more. */
+const maxStringBytes = 65_536
 
 export class Scanner {
   /** The document's value, once it is done. */
@@ -220,14 +220,19 @@ export class Scanner {
       hash = (hash * 31 + byte) | 0
     }
     if (all > 0x7f) return this.#readLongString()
+    if (p - from > longestKept) return this.#readLongString()
     this.#window.at = p + 1
-    return p - from > longestKept ? textOf(bytes, from, p) : keptString(bytes, from, p, hash & 0xff)
+    return recentString(bytes, from, p, hash)
   }
 
   #readLongString(): string | undefined {
     const { bytes, at } = this.#window
     const string = (this.#string ??= new StringEnd())
     const end = string.find(bytes, at)
+    if ((end < 0 ? bytes.length : end) - at > maxStringBytes) {
+      this.#refuse(`a string has more than ${maxStringBytes} bytes`, at)
+      return undefined
+    }
     if (end < 0) {
       if (string.problem !== '') this.#fail(string.problem, string.problemAt)
       return undefined
@@ -326,18 +331,6 @@ function numberOf(bytes: Uint8Array, from: number, to: number): number {
   let p = to - from < 10 ? from : to
   for (; p < to && bytes[p]! >= 0x30 && bytes[p]! <= 0x39; p++) value = value * 10 + bytes[p]! - 0x30
   return p === to && to - from < 10 ? value : Number(textOf(bytes, from, to))
-}
-
-function keptString(bytes: Uint8Array, from: number, to: number, slot: number): string {
-  const kept = lately[slot]!
-  let i = kept.length === to - from ? kept.length : -1
-  while (i > 0 && kept.charCodeAt(i - 1) === bytes[from + i - 1]) i--
-  return i === 0 ? kept : (lately[slot] = asKey(textOf(bytes, from, to)))
-}
-
-/** The same text as the engine keeps it for names of properties: an object is then faster to fill and to read. */
-function asKey(text: string): string {
-  return Object.keys({ [text]: undefined })[0]!
 }
 
 export function isObject(value: unknown): value is Json {

@@ -35,7 +35,7 @@ export interface Exchange {
   pause(): void
   resume(): void
   /**
-   * Answers. `head` holds names and values in turn. What has not been read of the body is read past, up to a limit;
+   * Answers; the first answer counts. `head` holds names and values in turn. What has not been read of the body is read past, up to a limit;
    * beyond it the client is cut off, once it had time to see the answer.
    */
   answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void

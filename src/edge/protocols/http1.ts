@@ -27,6 +27,8 @@ export class Http1 {
       requestTimeout: head.timeoutMs + body.timeoutMs,
       keepAliveTimeout: connections.idleMs,
       connectionsCheckingInterval: 1_000,
+      // Looked at here, for an answer of the usual form.
+      requireHostHeader: false,
     })
     this.#server.maxHeadersCount = head.maxFields + 1
     this.#server.on('request', (request, response) => this.#begun(request, response, false))
@@ -57,14 +59,9 @@ export class Http1 {
   }
 
   #begun(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
-    const { maxFields } = this.#options.head
-    if (request.rawHeaders.length > 2 * maxFields) {
-      this.#refuse(request, response, refuse('header_too_large', `${maxFields} header fields are the most`))
-      return
-    }
     const exchange = new Http1Exchange(this.#channels.get(request.socket)!, request, response)
     exchange.awaitsContinue = awaitsContinue
-    this.#tools.handle(exchange)
+    this.#tools.handle(exchange, flawOf(request, this.#options.head.maxFields))
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, flaw: Refusal): void {
@@ -83,6 +80,18 @@ export class Http1 {
     if (channel.mayAnswerByHand()) endWith(socket, refusal)
     else channel.endWhenAnswered()
   }
+}
+
+/** What the parser lets through and the protocol does not (RFC 9112 section 3.2), or the limits do not. */
+function flawOf({ rawHeaders, httpVersion }: IncomingMessage, maxFields: number): Refusal | undefined {
+  if (rawHeaders.length > 2 * maxFields) return refuse('header_too_large', `${maxFields} header fields are the most`)
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!
+    if (name.length === 4 && name.toLowerCase() === 'host') hosts++
+  }
+  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return undefined
+  return refuse('invalid', `the request has ${hosts} "host" fields where there must be one`)
 }
 
 /** Undefined for what is no fault in the head: the connection broke. */
@@ -231,6 +240,7 @@ class Http1Exchange implements Exchange {
   answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
     const channel = this.#channel
     const response = this.#response
+    if (response.headersSent) return
     const isCut = !this.#request.complete && this.#restIsLong()
     if (isCut) channel.linger()
     if (isCut || channel.isLast()) response.shouldKeepAlive = false

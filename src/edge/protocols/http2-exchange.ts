@@ -76,7 +76,7 @@ export class Http2Exchange implements Exchange {
 
   answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
     const stream = this.#stream
-    if (stream.destroyed || stream.closed) return
+    if (this.#answered || stream.destroyed || stream.closed) return
     this.#answered = true
     const endStream = pieces.length === 0 || this.method === 'HEAD'
     stream.respond([':status', String(status), ...head], { endStream })

@@ -2,8 +2,8 @@
  * Compression of bodies (RFC 9110 section 8.4). A small body may stand for an enormous one, so what comes out is counted,
  * and so is how much of it there is for each byte that went in.
  */
-import { constants, createGunzip, createInflate, createZstdDecompress, gzip, zstdCompress } from 'node:zlib'
 import type { Transform } from 'node:stream'
+import { constants, createGunzip, createGzip, createInflate, createZstdCompress, createZstdDecompress } from 'node:zlib'
 
 export type Encoding = 'gzip' | 'deflate' | 'zstd'
 export type AnswerEncoding = 'gzip' | 'zstd'
@@ -48,10 +48,17 @@ export function chooseEncoding(accepted: string | string[] | undefined): AnswerE
 }
 
 /** Compresses off this thread. Quickly rather than well: answers are sent once. */
-export function deflate(bytes: Uint8Array, encoding: AnswerEncoding): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const done = (error: Error | null, result: Buffer) => (error ? reject(error) : resolve(result))
-    if (encoding === 'gzip') gzip(bytes, { level: 1 }, done)
-    else zstdCompress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }, done)
-  })
+export function compress(pieces: readonly (string | Uint8Array)[], encoding: AnswerEncoding): Promise<Buffer[]> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer[]>()
+  const options = { chunkSize: chunkBytes }
+  const level = { [constants.ZSTD_c_compressionLevel]: 1 }
+  const stream =
+    encoding === 'gzip' ? createGzip({ ...options, level: 1 }) : createZstdCompress({ ...options, params: level })
+  const compressed: Buffer[] = []
+  stream.on('data', (chunk: Buffer) => compressed.push(chunk))
+  stream.on('end', () => resolve(compressed))
+  stream.on('error', reject)
+  for (const piece of pieces) stream.write(piece)
+  stream.end()
+  return promise
 }
