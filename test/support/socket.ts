@@ -1,6 +1,7 @@
 /** A bare connection, for clients that do not behave: what is written goes out as it is. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import type { TestContext } from 'node:test'
 
 export interface WireReply {
@@ -36,14 +37,21 @@ export class Wire {
     })
   }
 
-  /** Connects to a gateway; the connection goes away with the test. */
-  static async open(t: TestContext, url: string): Promise<Wire> {
-    const { hostname, port } = new URL(url)
-    const socket = connect(Number(port), hostname)
+  /** Connects to a gateway, with TLS if its address says so; the connection goes away with the test. */
+  static async open(t: TestContext, url: string, ca: string = ''): Promise<Wire> {
+    const { hostname, port, protocol } = new URL(url)
+    const isSecure = protocol === 'https:'
+    const to = { port: Number(port), host: hostname }
+    const socket = isSecure ? connectTls({ ...to, ca }) : connect(to)
     t.after(() => socket.destroy())
     const wire = new Wire(socket)
-    await once(socket, 'connect')
+    await once(socket, isSecure ? 'secureConnect' : 'connect')
     return wire
+  }
+
+  /** Bytes that came and belong to no answer yet. */
+  get unread(): number {
+    return this.#received.byteLength
   }
 
   write(data: string | Uint8Array): void {
