@@ -1,12 +1,14 @@
 /** `npm run bench -- NAME`: runs one bench; without a name, says which there are. `--quick` is for trying, not for the record. */
 import { parseArgs } from 'node:util'
+import { connections } from './connections.ts'
 import { decode } from './decode.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
+import { restart } from './restart.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
 
-const benches: readonly Bench[] = [overhead, offline, decode]
+const benches: readonly Bench[] = [overhead, offline, decode, connections, restart]
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false } },

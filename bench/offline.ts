@@ -128,7 +128,7 @@ function loopRunner(loop: Peer): Runner {
 
 function gatewayRunner(generator: LoadGenerator, gateway: GatewayProcess, row: Uint8Array): Runner {
   return async (rows, ms) => {
-    const load = await generator.open(gateway, connections, binaryRequest(rows, row))
+    const load = await generator.open(gateway, { wire: 'http', connections }, binaryRequest(rows, row))
     const slice = await load.slice(ms)
     await load.close()
     return { ...slice, work: slice.work * rows }

@@ -1,9 +1,11 @@
-/** What the gateway adds to the cheapest server on `node:http` that reads the same request. */
+/** What the gateway adds to the cheapest server on Node's own HTTP that reads the same request, by protocol. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import type { Pairs, Spread } from './support/interleave.ts'
+import { makeCertificates } from './support/certificates.ts'
+import type { Wire } from './support/generator.ts'
 import { LoadGenerator, sendOnce, type HttpRequest, type HttpTarget } from './support/load.ts'
 import { everyCore, GatewayProcess, Peer, pin, repository } from './support/processes.ts'
 
@@ -13,18 +15,24 @@ const maxRatio = 1.3
 
 interface Setting {
   readonly name: string
+  readonly wire: Wire
   readonly connections: number
+  /** Requests at once on each connection. */
+  readonly streams: number
   /** The server on one core, the generator on the other. */
   readonly pinned: boolean
 }
 
 const judged = 'at32'
 const settings: readonly Setting[] = [
-  { name: 'at1', connections: 1, pinned: false },
-  { name: 'at8', connections: 8, pinned: false },
-  { name: judged, connections: 32, pinned: false },
-  { name: 'at128', connections: 128, pinned: false },
-  { name: 'at32pinned', connections: 32, pinned: true },
+  { name: 'at1', wire: 'http', connections: 1, streams: 1, pinned: false },
+  { name: 'at8', wire: 'http', connections: 8, streams: 1, pinned: false },
+  { name: judged, wire: 'http', connections: 32, streams: 1, pinned: false },
+  { name: 'at128', wire: 'http', connections: 128, streams: 1, pinned: false },
+  { name: 'at32pinned', wire: 'http', connections: 32, streams: 1, pinned: true },
+  { name: 'https32', wire: 'https', connections: 32, streams: 1, pinned: false },
+  { name: 'http2of32', wire: 'h2', connections: 32, streams: 1, pinned: false },
+  { name: 'http2of4x8', wire: 'h2', connections: 4, streams: 8, pinned: false },
 ]
 
 /** One setting's outcome. CPU in microseconds per request, of the whole process. */
@@ -42,24 +50,29 @@ interface Figure {
 export const overhead: Bench = {
   name: 'overhead',
   question:
-    'CPU of the gateway for a small JSON request, over that of a bare node:http server which parses the same bytes',
+    'CPU of the gateway for a small JSON request, over that of a bare Node server of the same protocol which parses it',
   measure,
 }
 
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
   const request = await sampleRequest()
-  await using gateway = await GatewayProcess.start({ models: { [model]: { version } } })
-  await using floor = new Peer(new URL('support/floor.ts', import.meta.url))
+  const certificates = makeCertificates()
+  const models = { [model]: { version } }
   await using generator = new LoadGenerator()
-  const answer = (await sendOnce(gateway, request)).toString()
-  const floorTarget = { pid: floor.pid, port: await floor.ask<number>({ answer }) }
-  const rig: Rig = { gateway, floor: floorTarget, generator, request, ...(quick ? quickPace : fullPace) }
-  await warmUp(rig)
   const figures: Record<string, Figure> = {}
-  for (const setting of settings) {
-    const figure = await compare(rig, setting)
-    figures[setting.name] = figure
-    say(showLine(setting, figure))
+  for (const [wire, own] of Map.groupBy(settings, (setting) => setting.wire)) {
+    await using gateway = await GatewayProcess.start({ models }, {}, wire === 'http' ? undefined : certificates)
+    await using floor = new Peer(new URL('support/floor.ts', import.meta.url))
+    const answer = (await sendOnce(gateway, request)).toString()
+    const floorPort = await floor.ask<number>({ wire, answer, ...certificates })
+    const floorTarget = { pid: floor.pid, port: floorPort, ca: certificates.ca }
+    const rig: Rig = { gateway, floor: floorTarget, generator, request, ...(quick ? quickPace : fullPace) }
+    await warmUp(rig, wire)
+    for (const setting of own) {
+      const figure = await compare(rig, setting)
+      figures[setting.name] = figure
+      say(showLine(setting, figure))
+    }
   }
   return report(figures)
 }
@@ -86,9 +99,9 @@ async function sampleRequest(): Promise<HttpRequest> {
 }
 
 /** Until the code is compiled a server costs several times what it does later. */
-async function warmUp({ gateway, floor, generator, request, warmUpMs }: Rig): Promise<void> {
+async function warmUp({ gateway, floor, generator, request, warmUpMs }: Rig, wire: Wire): Promise<void> {
   for (const target of [gateway, floor]) {
-    const load = await generator.open(target, 32, request)
+    const load = await generator.open(target, { wire, connections: 32 }, request)
     await load.slice(warmUpMs)
     await load.close()
   }
@@ -102,8 +115,8 @@ async function compare(rig: Rig, setting: Setting): Promise<Figure> {
     pin(generator.pid, '1')
   }
   const loads = [
-    await generator.open(gateway, setting.connections, request),
-    await generator.open(floor, setting.connections, request),
+    await generator.open(gateway, setting, request),
+    await generator.open(floor, setting, request),
   ] as const
   for (const load of loads) await load.slice(sliceMs / 2)
   const before = await gateway.batches(model, version)
@@ -139,7 +152,7 @@ function report(figures: Record<string, Figure>): Report {
     pass: figures[judged]!.ratio.median <= maxRatio,
     table: {
       head: [
-        'connections',
+        'protocol, connections',
         'CPU ratio',
         'gateway µs',
         'floor µs',
@@ -164,12 +177,14 @@ function rounded(figure: Figure): object {
   return { ratio: roundSpread(ratio), ...Object.fromEntries(numbers), voided }
 }
 
-function show({ connections, pinned }: Setting): string {
-  return `${connections}${pinned ? ', pinned' : ''}`
+const wireNames = { http: 'HTTP/1.1', https: 'HTTPS', h2: 'HTTP/2' }
+
+function show({ wire, connections, streams, pinned }: Setting): string {
+  return `${wireNames[wire]}, ${connections}${streams > 1 ? ` of ${streams} streams` : ''}${pinned ? ', pinned' : ''}`
 }
 
 function showLine(setting: Setting, { ratio, gatewayCpuUs, floorCpuUs, batchRows, ...rest }: Figure): string {
   const cpu = `${gatewayCpuUs.toFixed(0)} µs over ${floorCpuUs.toFixed(0)}`
   const latency = `p50 ${rest.gatewayP50Ms.toFixed(2)} ms over ${rest.floorP50Ms.toFixed(2)}`
-  return `  ${show(setting).padEnd(12)} ${showSpread(ratio)}  ${cpu}, ${latency}, ${batchRows.toFixed(1)} rows per run`
+  return `  ${show(setting).padEnd(24)} ${showSpread(ratio)}  ${cpu}, ${latency}, ${batchRows.toFixed(1)} rows per run`
 }

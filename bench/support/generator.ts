@@ -1,12 +1,30 @@
 /**
  * The load generator, in a process of its own: closed-loop, each connection sends its next request when the answer to the
- * last is complete, and never before. It shares the machine with what it measures, so it does as little as it can: raw
- * sockets that read into one buffer, one prepared request, and of an answer only the status and the length.
+ * last is complete, and never before. It shares the machine with what it measures, so it does as little as it can: of
+ * HTTP/1.1 it speaks just what it needs, over sockets that read into one buffer.
  */
+import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { connect, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+
+export type Wire = 'http' | 'https' | 'h2'
+
+export interface OpenOrder {
+  readonly kind: 'open'
+  readonly wire: Wire
+  readonly port: number
+  readonly connections: number
+  /** Requests at once on each connection; more than one over HTTP/2 only. */
+  readonly streams: number
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Uint8Array
+  /** Who signed the server's certificate. */
+  readonly ca?: string | undefined
+}
 
 export type LoadOrder =
-  | { readonly kind: 'open'; readonly port: number; readonly connections: number; readonly request: Uint8Array }
+  | OpenOrder
   | { readonly kind: 'slice'; readonly pool: number; readonly ms: number }
   | { readonly kind: 'close'; readonly pool: number }
 
@@ -18,11 +36,22 @@ export interface LoadSlice {
   readonly p99Ms: number
 }
 
+/** Sends requests one at a time. */
+interface Lane {
+  send(now: number): void
+  close(): void
+}
+
+interface Answers {
+  answered(lane: Lane, good: boolean, sentAt: number): void
+}
+
 const bufferBytes = 65_536
 
-class Connection {
-  readonly #pool: Pool
+class Http1Lane implements Lane {
+  readonly #answers: Answers
   readonly #socket: Socket
+  readonly #request: Uint8Array
   #sentAt = 0
   #waiting = false
   /** Bytes of an answer's body that are still to come. */
@@ -30,22 +59,30 @@ class Connection {
   /** The beginning of a head that came in pieces. */
   #partial = ''
 
-  constructor(pool: Pool, port: number, onOpen: () => void) {
-    this.#pool = pool
-    const onread = { buffer: Buffer.allocUnsafeSlow(bufferBytes), callback: this.#read }
-    this.#socket = connect({ port, host: '127.0.0.1', noDelay: true, onread }, onOpen)
+  constructor(answers: Answers, order: OpenOrder, onOpen: () => void) {
+    this.#answers = answers
+    this.#request = onTheWire(order)
+    const { port, ca } = order
+    if (order.wire === 'https') {
+      this.#socket = connectTls({ port, host: 'localhost', ca, ALPNProtocols: ['http/1.1'] }, onOpen)
+      this.#socket.setNoDelay(true)
+      this.#socket.on('data', (chunk: Buffer) => this.#read(chunk.length, chunk))
+    } else {
+      const onread = { buffer: Buffer.allocUnsafeSlow(bufferBytes), callback: this.#read }
+      this.#socket = connect({ port, host: '127.0.0.1', noDelay: true, onread }, onOpen)
+    }
     this.#socket.on('error', () => this.#lost())
     this.#socket.on('close', () => this.#lost())
   }
 
   send(now: number): void {
+    this.#sentAt = now
     if (this.#socket.destroyed) {
-      this.#pool.answered(this, false, 0)
+      this.#answers.answered(this, false, now)
       return
     }
-    this.#sentAt = now
     this.#waiting = true
-    this.#socket.write(this.#pool.request)
+    this.#socket.write(this.#request)
   }
 
   close(): void {
@@ -80,14 +117,51 @@ class Connection {
 
   #done(good: boolean): void {
     this.#waiting = false
-    const now = performance.now()
-    this.#pool.answered(this, good, now - this.#sentAt)
+    this.#answers.answered(this, good, this.#sentAt)
   }
 }
 
-class Pool {
-  readonly request: Uint8Array
-  readonly #connections: readonly Connection[]
+function onTheWire({ wire, port, path, headers, body }: OpenOrder): Uint8Array {
+  const host = `${wire === 'https' ? 'localhost' : '127.0.0.1'}:${port}`
+  const all = { host, ...headers, 'content-length': String(body.byteLength) }
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
+  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
+}
+
+class Http2Lane implements Lane {
+  readonly #answers: Answers
+  readonly #session: ClientHttp2Session
+  readonly #headers: Readonly<Record<string, string>>
+  readonly #body: Uint8Array
+
+  constructor(answers: Answers, session: ClientHttp2Session, { path, headers, body }: OpenOrder) {
+    this.#answers = answers
+    this.#session = session
+    this.#headers = { ...headers, ':method': 'POST', ':path': path, 'content-length': String(body.byteLength) }
+    this.#body = body
+  }
+
+  send(now: number): void {
+    if (this.#session.destroyed || this.#session.closed) {
+      this.#answers.answered(this, false, now)
+      return
+    }
+    const stream = this.#session.request(this.#headers)
+    let isGood = false
+    stream.on('response', (head) => (isGood = head[':status'] === 200))
+    stream.on('data', () => undefined)
+    stream.on('error', () => (isGood = false))
+    stream.on('close', () => this.#answers.answered(this, isGood, now))
+    stream.end(this.#body)
+  }
+
+  close(): void {
+    this.#session.destroy()
+  }
+}
+
+class Pool implements Answers {
+  readonly #lanes: readonly Lane[]
   readonly opened: Promise<unknown>
   #endAt = 0
   #bad = 0
@@ -95,14 +169,20 @@ class Pool {
   #latencies: number[] = []
   #onEnd: (slice: LoadSlice) => void = () => {}
 
-  constructor(port: number, connections: number, request: Uint8Array) {
-    this.request = request
+  constructor(order: OpenOrder) {
     const opened: Promise<void>[] = []
-    this.#connections = Array.from({ length: connections }, () => {
+    const onOpen = () => {
       const { promise, resolve } = Promise.withResolvers<void>()
       opened.push(promise)
-      return new Connection(this, port, resolve)
-    })
+      return resolve
+    }
+    this.#lanes = Array.from({ length: order.connections }, () => {
+      if (order.wire !== 'h2') return [new Http1Lane(this, order, onOpen())]
+      const isOpen = onOpen()
+      const session = connectHttp2(`https://localhost:${order.port}`, { ca: order.ca }, () => isOpen())
+      session.on('error', () => undefined)
+      return Array.from({ length: order.streams }, () => new Http2Lane(this, session, order))
+    }).flat()
     this.opened = Promise.all(opened)
   }
 
@@ -111,18 +191,18 @@ class Pool {
     this.#endAt = now + ms
     this.#bad = 0
     this.#latencies = []
-    this.#busy = this.#connections.length
+    this.#busy = this.#lanes.length
     return new Promise((resolve) => {
       this.#onEnd = resolve
-      for (const connection of this.#connections) connection.send(now)
+      for (const lane of this.#lanes) lane.send(now)
     })
   }
 
-  answered(connection: Connection, good: boolean, latencyMs: number): void {
-    this.#latencies.push(latencyMs)
-    if (!good) this.#bad++
+  answered(lane: Lane, good: boolean, sentAt: number): void {
     const now = performance.now()
-    if (good && now < this.#endAt) connection.send(now)
+    this.#latencies.push(now - sentAt)
+    if (!good) this.#bad++
+    if (good && now < this.#endAt) lane.send(now)
     else if (--this.#busy === 0) this.#end()
   }
 
@@ -133,7 +213,7 @@ class Pool {
   }
 
   close(): void {
-    for (const connection of this.#connections) connection.close()
+    for (const lane of this.#lanes) lane.close()
   }
 }
 
@@ -141,7 +221,7 @@ const pools: Pool[] = []
 
 async function obey(order: LoadOrder): Promise<unknown> {
   if (order.kind === 'open') {
-    const pool = new Pool(order.port, order.connections, order.request)
+    const pool = new Pool(order)
     await pool.opened
     return pools.push(pool) - 1
   }

@@ -1,5 +1,7 @@
 /** Load on a server, and what the server used meanwhile. */
-import type { LoadOrder, LoadSlice } from './generator.ts'
+import { request as requestHttp } from 'node:http'
+import { request as requestHttps } from 'node:https'
+import type { LoadOrder, LoadSlice, Wire } from './generator.ts'
 import type { Slice } from './interleave.ts'
 import { cpuMsOf, Peer } from './processes.ts'
 
@@ -12,6 +14,16 @@ export interface HttpRequest {
 export interface HttpTarget {
   readonly pid: number
   readonly port: number
+  /** Who signed its certificate, if it speaks TLS. */
+  readonly ca?: string | undefined
+}
+
+/** How many connections there are, and how they speak. */
+export interface Lines {
+  readonly wire: Wire
+  readonly connections: number
+  /** Requests at once on each; more than one over HTTP/2 only. */
+  readonly streams?: number
 }
 
 export class LoadGenerator implements AsyncDisposable {
@@ -22,9 +34,9 @@ export class LoadGenerator implements AsyncDisposable {
   }
 
   /** Opens connections that will all send the same request. */
-  async open(target: HttpTarget, connections: number, request: HttpRequest): Promise<Load> {
-    const { port } = target
-    const pool = await this.#ask<number>({ kind: 'open', port, connections, request: onTheWire(port, request) })
+  async open(target: HttpTarget, lines: Lines, request: HttpRequest): Promise<Load> {
+    const { port, ca } = target
+    const pool = await this.#ask<number>({ kind: 'open', streams: 1, ...lines, port, ca, ...request })
     return {
       slice: async (ms) => {
         const before = cpuMsOf(target.pid)
@@ -50,16 +62,20 @@ export interface Load {
   close(): Promise<unknown>
 }
 
-function onTheWire(port: number, { path, headers, body }: HttpRequest): Uint8Array {
-  const all = { host: `127.0.0.1:${port}`, ...headers, 'content-length': String(body.byteLength) }
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
-  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
-}
-
 /** Sends a request once, with a client that nobody measures. */
-export async function sendOnce({ port }: HttpTarget, { path, headers, body }: HttpRequest): Promise<Buffer> {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, { method: 'POST', headers, body: Buffer.from(body) })
-  const answer = Buffer.from(await response.arrayBuffer())
-  if (!response.ok) throw new Error(`the server refuses the bench's request: ${answer.toString()}`)
-  return answer
+export function sendOnce({ port, ca }: HttpTarget, { path, headers, body }: HttpRequest): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+  const send = ca === undefined ? requestHttp : requestHttps
+  const sent = send({ host: 'localhost', port, path, method: 'POST', headers, ca, agent: false }, (response) => {
+    const chunks: Buffer[] = []
+    response.on('data', (chunk: Buffer) => chunks.push(chunk))
+    response.on('end', () => {
+      const answer = Buffer.concat(chunks)
+      if (response.statusCode === 200) resolve(answer)
+      else reject(new Error(`the server refuses the bench's request: ${answer.toString()}`))
+    })
+  })
+  sent.on('error', reject)
+  sent.end(body)
+  return promise
 }

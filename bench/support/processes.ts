@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Certificates } from './certificates.ts'
 
 export const repository = join(import.meta.dirname, '../..')
 
@@ -17,6 +18,12 @@ export function cpuMsOf(pid: number): number {
   // The second field is the name in brackets, which may hold anything; the third is the first after the last bracket.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11]) + Number(fields[12])) * msPerTick
+}
+
+/** Memory of a process that is in RAM, in bytes. */
+export function residentBytesOf(pid: number): number {
+  const [, pages = '0'] = readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')
+  return Number(pages) * 4_096
 }
 
 export const everyCore = `0-${availableParallelism() - 1}`
@@ -78,23 +85,30 @@ export class GatewayProcess implements AsyncDisposable {
   readonly #child: ChildProcess
   readonly #folder: string
 
-  private constructor(child: ChildProcess, folder: string, [port, metricsPort]: readonly number[]) {
+  readonly ca: string | undefined
+
+  private constructor(child: ChildProcess, { folder, ca }: Place, [port, metricsPort]: readonly number[]) {
     this.#child = child
     this.#folder = folder
+    this.ca = ca
     this.pid = child.pid!
     this.port = port!
     this.metricsPort = metricsPort!
   }
 
-  /** `settings` go on top of the defaults. */
-  static async start(settings: object, root = repository): Promise<GatewayProcess> {
+  /** `settings` go on top of the defaults, and `edge` on top of theirs. With certificates it speaks HTTPS. */
+  static async start(settings: object, edge: object = {}, certificates?: Certificates): Promise<GatewayProcess> {
     const folder = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
+    const tls = certificates && { tls: { certificates: [{ cert: 'cert.pem', key: 'key.pem' }] } }
+    for (const name of ['cert', 'key'] as const) {
+      if (certificates) await writeFile(join(folder, `${name}.pem`), certificates[name])
+    }
     const config = {
       auth: 'none',
-      edge: { port: 0, drain: { idleMs: 0 } },
+      edge: { port: 0, drain: { idleMs: 0 }, ...tls, ...edge },
       metrics: { port: 0 },
       admin: { port: 0 },
-      store: { path: join(root, 'config/models') },
+      store: { path: join(repository, 'config/models') },
       ...settings,
     }
     const file = join(folder, 'penstock.yaml')
@@ -102,10 +116,10 @@ export class GatewayProcess implements AsyncDisposable {
     await writeFile(file, JSON.stringify(config))
     // For a profile: BENCH_NODE_FLAGS='--cpu-prof --cpu-prof-dir=/tmp/profile'.
     const flags = process.env['BENCH_NODE_FLAGS']?.split(' ') ?? []
-    const child = spawn(process.execPath, [...flags, join(root, 'src/main.ts'), 'serve', file], {
+    const child = spawn(process.execPath, [...flags, join(repository, 'src/main.ts'), 'serve', file], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
-    return new GatewayProcess(child, folder, await portsIn(child))
+    return new GatewayProcess(child, { folder, ca: certificates?.ca }, await portsIn(child))
   }
 
   /** Runs so far, and the rows in them, from the gateway's own metrics. */
@@ -121,10 +135,22 @@ export class GatewayProcess implements AsyncDisposable {
     return { runs: value('count'), rows: value('sum') }
   }
 
+  /** Tells it to stop as an orchestrator does; settles with its exit code. */
+  stop(): Promise<number | null> {
+    const ended = once(this.#child, 'exit').then(([code]) => code as number | null)
+    this.#child.kill('SIGTERM')
+    return ended
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await end(this.#child)
     await rm(this.#folder, { recursive: true, force: true })
   }
+}
+
+interface Place {
+  readonly folder: string
+  readonly ca: string | undefined
 }
 
 /** The ports in what the gateway says when it is ready. */
