@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stringify } from 'yaml'
-import { edgeWith, fixed, post, queuedRows, samples, until, wholeFile } from './support/client.ts'
+import { edgeWith, heldBytes, outcomes, post, queuedRows, until, wholeFile } from './support/client.ts'
 import { folderWith, startGateway, tensor, type TestGateway } from './support/gateway.ts'
 import { slow } from './support/models.ts'
 import { identity, onnx } from './support/onnx.ts'
@@ -207,44 +207,7 @@ test('bytes that are not HTTP are answered 400, a huge head 431, and both connec
   await servesOn()
 })
 
-test('requests sent ahead on one connection are answered in their order', async (t) => {
-  const wire = await Wire.open(t, gateway.url)
-  const ids = Array.from({ length: 12 }, (_, i) => `${i}`)
-  const request = (id: string) => {
-    if (Number(id) % 4 === 3) return wireRequest('nobody', good)
-    const [model, input] =
-      Number(id) % 4 === 0 ? (['slow', tensor('x', 'FP32', [1, 1], [1])] as const) : (['echo', x] as const)
-    return wireRequest(model, JSON.stringify({ id, inputs: [input] }))
-  }
-  wire.write(ids.map(request).join(''))
-  for (const id of ids) {
-    const { status, json } = await wire.reply()
-    if (Number(id) % 4 === 3) assert.equal(status, 404)
-    else assert.deepEqual([status, json.id], [200, id])
-  }
-})
-
-test('garbage behind a request does not take the place of its answer', async (t) => {
-  const wire = await Wire.open(t, gateway.url)
-  wire.write(`${wireRequest('echo', good)}garbage\r\n\r\n`)
-  assert.equal((await wire.reply()).status, 200)
-  await wire.gone
-})
-
 const input = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 1], [5])] })
-
-async function outcomes(served: TestGateway, model: string, code: string): Promise<number> {
-  return (
-    (await samples(served)).get(
-      `penstock_requests_total{route="${model}",model="${model}",version="1",code="${code}"}`,
-    ) ?? 0
-  )
-}
-
-/** What bodies and tensors hold at the moment. */
-async function heldBytes(served: TestGateway): Promise<number> {
-  return (await samples(served)).get('penstock_held_bytes')!
-}
 
 test('clients that hang up in the head or in the body disturb nobody and hold no memory', async (t) => {
   const small = await startGateway(t, { store, settings: edgeWith({ body: { maxHeldBytes: 8_192 } }) })
@@ -264,22 +227,6 @@ test('clients that hang up in the head or in the body disturb nobody and hold no
       await until('it was noticed', async () => (await outcomes(small, 'echo', 'abandoned')) > before)
     assert.equal((await post(small, 'echo', good)).status, 200)
     assert.equal(await heldBytes(small), 0)
-  }
-})
-
-test('a client that hangs up on its refusal gives back its memory once', async (t) => {
-  const settings = { ...edgeWith({ body: { maxHeldBytes: 8_192 } }), batching: fixed(100, 10_000) }
-  const small = await startGateway(t, { store, settings })
-  for (let i = 0; i < 3; i++) {
-    const wire = await Wire.open(t, small.url)
-    // The refusal of the second cannot be written before the answer to the first, which waits for its window.
-    wire.write(wireRequest('echo', good) + wireRequest('echo', good.replace('}]}', '}]')))
-    await until('the first is queued', async () => (await queuedRows(small, 'echo')) === 1)
-    await until('the second is refused', async () => (await outcomes(small, 'echo', 'invalid')) === i + 1)
-    assert.equal(await heldBytes(small), 4_096)
-    wire.hangUp()
-    await until('the first is forgotten', async () => (await queuedRows(small, 'echo')) === 0)
-    await until('its memory is free', async () => (await heldBytes(small)) === 0)
   }
 })
 

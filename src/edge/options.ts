@@ -25,6 +25,13 @@ const connectionOptions = z.strictObject({
     .describe(
       'Requests on one connection. The last one is answered with `connection: close`, or with GOAWAY in HTTP/2.',
     ),
+  maxPipelined: z
+    .int()
+    .min(0)
+    .default(16)
+    .describe(
+      'Requests that wait on an HTTP/1.1 connection because they were sent ahead of the answers before them. Beyond it the connection ends when those are answered.',
+    ),
   idleMs: milliseconds.default(75_000).describe('Time a connection may stay open without a request.'),
   stallMs: milliseconds
     .default(30_000)

@@ -108,3 +108,17 @@ export async function samples({ metricsUrl }: TestGateway): Promise<Map<string, 
 export async function statsOf(gateway: TestGateway, model: string): Promise<any> {
   return (await gateway.get(`/v2/models/${model}/stats`)).json.model_stats[0]
 }
+
+/** Requests to a model that ended so. */
+export async function outcomes(served: TestGateway, model: string, code: string): Promise<number> {
+  return (
+    (await samples(served)).get(
+      `penstock_requests_total{route="${model}",model="${model}",version="1",code="${code}"}`,
+    ) ?? 0
+  )
+}
+
+/** What bodies and tensors hold at the moment. */
+export async function heldBytes(served: TestGateway): Promise<number> {
+  return (await samples(served)).get('penstock_held_bytes')!
+}

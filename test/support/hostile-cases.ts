@@ -15,7 +15,7 @@ export interface HostileCase {
   readonly refusal: readonly [status: number, code: string]
 }
 
-export const maxBodyBytes = 1_000_000
+export const maxBodyBytes = 1_200_000
 
 export const hostileSettings = {
   edge: { body: { maxBytes: maxBodyBytes, maxInflatedBytes: 4_000_000 } },
@@ -99,8 +99,8 @@ const malformed = bodies('echo', invalid, {
   'half an escape': '{"id":"\\u12"}',
   'a NUL': '\u0000',
   'a word': 'undefined',
-  'nesting without end': '['.repeat(900_000),
-  'nesting of 450,000': deep,
+  'nesting of a million': '['.repeat(1_000_000),
+  'nesting of 450,000 that ends': deep,
   'nesting in inputs': `{"inputs":${deep}}`,
   'nesting in data': x(deep),
   'nesting in parameters': `{"parameters":{"a":${deep}},"inputs":[]}`,
@@ -174,7 +174,7 @@ const overLimits: HostileCase[] = [
   { name: 'a body over the limit', sent: infer('echo', good.padEnd(maxBodyBytes + 1)), refusal: tooLarge },
   {
     name: 'a body over the limit that does not say so',
-    sent: infer('echo', [Buffer.from(good), ...Array.from({ length: 20 }, () => Buffer.alloc(60_000, 0x20))]),
+    sent: infer('echo', [Buffer.from(good), ...Array.from({ length: 21 }, () => Buffer.alloc(60_000, 0x20))]),
     refusal: tooLarge,
   },
 ]

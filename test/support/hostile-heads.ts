@@ -97,7 +97,7 @@ export const oddHeads: Readonly<Record<string, string>> = {
   }),
   'chunks of one byte':
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) +
-    [...good].map((byte) => `1\r\n${byte}\r\n`).join('') +
+    Array.from(good, (byte) => `1\r\n${byte}\r\n`).join('') +
     '0\r\n\r\n',
   'chunks with extensions':
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) + `46;a=b\r\n${good}\r\n0;c\r\n\r\n`,

@@ -6,9 +6,7 @@ import type { EdgeOptions } from '../options.ts'
 import { refusalBody } from '../reply.ts'
 import type { Connection } from '../transport/connections.ts'
 import type { BodySink, Exchange, ProtocolTools } from './exchange.ts'
-
-/** Time for a client that goes on sending what was refused to look at its answer, before it is cut off. */
-const lingerMs = 2_000
+import { Channel } from './http1-channel.ts'
 
 export class Http1 {
   readonly #options: EdgeOptions
@@ -59,13 +57,17 @@ export class Http1 {
   }
 
   #begun(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
-    const exchange = new Http1Exchange(this.#channels.get(request.socket)!, request, response)
-    exchange.awaitsContinue = awaitsContinue
-    this.#tools.handle(exchange, flawOf(request, this.#options.head.maxFields))
+    const channel = this.#channels.get(request.socket)!
+    channel.take(request, () => {
+      const exchange = new Http1Exchange(channel, request, response)
+      exchange.awaitsContinue = awaitsContinue
+      this.#tools.handle(exchange, flawOf(request, this.#options.head.maxFields))
+    })
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, flaw: Refusal): void {
-    this.#tools.handle(new Http1Exchange(this.#channels.get(request.socket)!, request, response), flaw)
+    const channel = this.#channels.get(request.socket)!
+    channel.take(request, () => this.#tools.handle(new Http1Exchange(channel, request, response), flaw))
   }
 
   /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
@@ -78,7 +80,7 @@ export class Http1 {
     }
     // What is written now would be taken for the answer to a request before this one.
     if (channel.mayAnswerByHand()) endWith(socket, refusal)
-    else channel.endWhenAnswered()
+    else channel.breakOff()
   }
 }
 
@@ -115,61 +117,6 @@ export function endWith(socket: Socket, refusal: Refusal): void {
   )
 }
 
-/** What is known of the connection that a request came on. */
-class Channel {
-  readonly connection: Connection
-  readonly options: EdgeOptions
-  latest: IncomingMessage | undefined
-  readonly #socket: Socket
-  readonly #tools: ProtocolTools
-
-  constructor(
-    connection: Connection,
-    socket: Socket,
-    { options, tools }: { readonly options: EdgeOptions; readonly tools: ProtocolTools },
-  ) {
-    this.connection = connection
-    this.options = options
-    this.#socket = socket
-    this.#tools = tools
-  }
-
-  end(): void {
-    if (this.connection.inFlight === 0) this.#socket.destroySoon()
-  }
-
-  /** Whether the answer that is about to be written is the last one. */
-  isLast(): boolean {
-    const { connection, options } = this
-    if (connection.requests >= options.connections.maxRequests) connection.closing = true
-    return connection.closing || this.#tools.connections.draining
-  }
-
-  /** Whether an answer written by hand would be taken for that to the request which broke the protocol, and no other. */
-  mayAnswerByHand(): boolean {
-    return this.connection.inFlight === (this.latest && !this.latest.complete ? 1 : 0)
-  }
-
-  /** Lets the requests that came whole be answered, and reads no more. */
-  endWhenAnswered(): void {
-    this.#socket.pause()
-    this.connection.end()
-  }
-
-  /**
-   * Makes the connection end in two steps after its last answer. To close one on which bytes are still coming in makes
-   * the kernel send a reset, which takes the answer from the client before it was read (RFC 9112 section 9.6).
-   */
-  linger(): void {
-    const socket = this.#socket
-    socket.destroySoon = () => {
-      socket.end()
-      const cancel = this.#tools.clock.after(lingerMs, () => socket.destroy())
-      socket.once('close', cancel)
-    }
-  }
-}
-
 class Http1Exchange implements Exchange {
   gone = false
   awaitsContinue = false
@@ -185,12 +132,11 @@ class Http1Exchange implements Exchange {
     this.#request = request
     this.#response = response
     const { connection } = channel
-    channel.latest = request
     connection.begun()
     response.on('close', () => {
       this.gone = !response.writableFinished
       if (this.gone) this.#whenGone?.()
-      connection.answered()
+      channel.answered()
       this.#whenClosed?.()
     })
   }

@@ -1,0 +1,97 @@
+/** The order of requests on a connection of HTTP/1.1, and how it ends. */
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { EdgeOptions } from '../options.ts'
+import type { Connection, Ending } from '../transport/connections.ts'
+import type { ProtocolTools } from './exchange.ts'
+
+/** Time for a client that goes on sending what was refused to look at its answer, before it is cut off. */
+const lingerMs = 2_000
+
+/**
+ * What is known of the connection that a request came on. Requests that are sent ahead of the answers before them wait for
+ * their turn: Node would begin all of them at once, and a client that sends as fast as it can would have the process.
+ */
+export class Channel implements Ending {
+  readonly connection: Connection
+  readonly options: EdgeOptions
+  readonly #waiting: (() => void)[] = []
+  #latest: IncomingMessage | undefined
+  readonly #socket: Socket
+  readonly #tools: ProtocolTools
+
+  constructor(
+    connection: Connection,
+    socket: Socket,
+    { options, tools }: { readonly options: EdgeOptions; readonly tools: ProtocolTools },
+  ) {
+    this.connection = connection
+    this.options = options
+    this.#socket = socket
+    this.#tools = tools
+  }
+
+  /** Begins a request when it is its turn. */
+  take(request: IncomingMessage, begin: () => void): void {
+    const { connection, options } = this
+    const isNext = connection.inFlight === 0
+    // Whoever sends ahead sends again what is not answered before the connection ends (RFC 9112 section 9.3.2).
+    const isTaken = isNext || (!connection.closing && this.#waiting.length < options.connections.maxPipelined)
+    if (isTaken) this.#latest = request
+    else this.#endWhenAnswered()
+    if (isNext) begin()
+    else if (isTaken) this.#waiting.push(begin)
+  }
+
+  answered(): void {
+    if (this.#socket.destroyed) this.#waiting.length = 0
+    this.connection.answered()
+    this.#waiting.shift()?.()
+  }
+
+  end(): void {
+    if (this.#unanswered === 0) this.#socket.destroySoon()
+  }
+
+  get #unanswered(): number {
+    return this.connection.inFlight + this.#waiting.length
+  }
+
+  /** Whether the answer that is about to be written is the last one. */
+  isLast(): boolean {
+    const { connection, options } = this
+    if (connection.requests >= options.connections.maxRequests) this.#waiting.length = 0
+    else if (!connection.closing && !this.#tools.connections.draining) return false
+    connection.closing = true
+    return this.#waiting.length === 0
+  }
+
+  /** Whether an answer written by hand would be taken for that to the request which broke the protocol, and no other. */
+  mayAnswerByHand(): boolean {
+    return this.#unanswered === (this.#latest && !this.#latest.complete ? 1 : 0)
+  }
+
+  /** What comes is no request: lets those that came whole be answered, and reads no more. */
+  breakOff(): void {
+    if (this.#latest?.complete === false) this.#waiting.pop()
+    this.#endWhenAnswered()
+  }
+
+  #endWhenAnswered(): void {
+    this.#socket.pause()
+    this.connection.end()
+  }
+
+  /**
+   * Makes the connection end in two steps after its last answer. To close one on which bytes are still coming in makes
+   * the kernel send a reset, which takes the answer from the client before it was read (RFC 9112 section 9.6).
+   */
+  linger(): void {
+    const socket = this.#socket
+    socket.destroySoon = () => {
+      socket.end()
+      const cancel = this.#tools.clock.after(lingerMs, () => socket.destroy())
+      socket.once('close', cancel)
+    }
+  }
+}
