@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { wholeFile } from './support/client.ts'
 import { goodRequest, hostileSettings, hostileStore } from './support/hostile-cases.ts'
-import { hostileHeads, oddHeads } from './support/hostile-heads.ts'
+import { hostileHeads, oddHeads, offers } from './support/hostile-heads.ts'
 import { openClient, startEverywhere } from './support/protocols.ts'
-import { Wire } from './support/socket.ts'
+import { Wire, wireRequest } from './support/socket.ts'
 
 const settings = { ...hostileSettings, edge: { ...hostileSettings.edge, http2: { cleartext: false } } }
 const everywhere = await startEverywhere(wholeFile, { store: hostileStore, settings })
@@ -36,6 +36,16 @@ for (const protocol of ['http', 'https'] as const) {
       wire.write(bytes)
       const { status, json } = await wire.reply()
       assert.deepEqual([status, json.outputs?.[0].data], [200, [1, 2]], name)
+    }
+  })
+
+  test(`who offers another protocol over ${protocol} is answered in this one, for the last time`, async (t) => {
+    for (const [name, bytes] of Object.entries(offers)) {
+      const wire = await Wire.open(t, url, everywhere.ca)
+      wire.write(bytes + wireRequest('echo', goodRequest.body as string))
+      const { status, headers, json } = await wire.reply()
+      assert.deepEqual([status, headers.get('connection'), json.outputs[0].data], [200, 'close', [1, 2]], name)
+      await wire.gone
     }
   })
 }

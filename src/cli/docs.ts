@@ -2,6 +2,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { editorSchemas } from '../config.ts'
 import { refusals } from '../core/refusal.ts'
+import { adminPaths } from '../edge/admin.ts'
+import { metricsPaths } from '../edge/metrics.ts'
 import { describedPaths } from '../edge/routes.ts'
 import { describeMetrics } from '../gateway.ts'
 import { failWith } from './report.ts'
@@ -18,6 +20,7 @@ interface Schema {
   readonly additionalProperties?: Schema | false
   readonly oneOf?: readonly Schema[]
   readonly anyOf?: readonly Schema[]
+  readonly items?: Schema
 }
 
 export async function docs({ check }: { readonly check: boolean }): Promise<void> {
@@ -54,8 +57,12 @@ function reference(config: Schema, manifest: Schema): string {
     table(['code', 'HTTP', 'gRPC', 'retry', 'meaning'], refusalRows),
     '## Paths',
     table(['method', 'path', 'what'], pathRows),
+    'On the metrics listener:',
+    table(['path', 'what'], sideRows(metricsPaths)),
+    'On the admin listener:',
+    table(['path', 'what'], sideRows(adminPaths)),
     '## Metrics',
-    'At `/metrics` on the admin listener, with the process metrics of prom-client beside them.',
+    'At `/metrics` on the metrics listener, with the process metrics of prom-client beside them.',
     table(['name', 'meaning'], metricRows),
     '',
   ]
@@ -64,6 +71,10 @@ function reference(config: Schema, manifest: Schema): string {
 }
 
 const pathRows = describedPaths.map(({ method, path, what }) => [method, `\`${path}\``, what])
+
+function sideRows(paths: Readonly<Record<string, string>>): string[][] {
+  return Object.entries(paths).map(([path, what]) => [`\`${path}\``, what])
+}
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
@@ -75,8 +86,9 @@ function optionRows(path: string, schema: Schema): string[][] {
     const at = path === '' ? key : `${path}.${key}`
     return [optionRow(at, option), ...optionRows(at, option)]
   })
+  const listed = schema.items ? optionRows(`${path}[]`, schema.items) : []
   const named = schema.additionalProperties ? optionRows(`${path}.NAME`, schema.additionalProperties) : []
-  return [...rows, ...named, ...alternatives.flatMap((each) => alternativeRows(path, each))]
+  return [...rows, ...listed, ...named, ...alternatives.flatMap((each) => alternativeRows(path, each))]
 }
 
 /** The options that go with one kind of several. */
@@ -101,6 +113,7 @@ function taken({ type, const: only, enum: values, minimum, maximum, oneOf, anyOf
       .join(' or ')
   }
   if (properties) return 'a mapping'
+  if (type === 'array') return 'a list'
   if (type === 'object') return 'a mapping by name'
   if (minimum === undefined || maximum === undefined) return type ?? ''
   return `${type} ${minimum} to ${maximum === Number.MAX_SAFE_INTEGER ? '…' : maximum}`

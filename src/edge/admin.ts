@@ -6,13 +6,18 @@ import type { IncomingMessage } from 'node:http'
 import { isLoopback } from '../core/address.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import type { Administration } from './serving.ts'
-import { json, SideServer } from './side-server.ts'
+import { json, nothingElse, SideServer } from './side-server.ts'
+
+export const adminPaths = {
+  '/admin/status': 'models, versions and their batching as they are',
+  '/admin/config': 'the configuration, with every default in it',
+}
 
 export function createAdminServer(administration: Administration): SideServer {
   return new SideServer((path) => {
     if (path === '/admin/status') return json(administration.status())
     if (path === '/admin/config') return json(administration.config())
-    return refuse('not_found', 'there are /admin/status and /admin/config')
+    return nothingElse(adminPaths)
   }, admitOwn)
 }
 

@@ -27,8 +27,10 @@ const zstdWindowLog = 23
 export function createInflater(encoding: Encoding): Transform {
   const options = { chunkSize: chunkBytes }
   if (encoding === 'gzip') return createGunzip(options)
-  if (encoding === 'deflate') return createInflate(options)
-  return createZstdDecompress({ ...options, params: { [constants.ZSTD_d_windowLogMax]: zstdWindowLog } })
+  // Of gzip more members may follow, so there it would be wrong to say so; what is no member is refused anyway.
+  const strict = { ...options, rejectGarbageAfterEnd: true }
+  if (encoding === 'deflate') return createInflate(strict)
+  return createZstdDecompress({ ...strict, params: { [constants.ZSTD_d_windowLogMax]: zstdWindowLog } })
 }
 
 /** The encoding that a client would rather have; undefined if it has none that is spoken here. */

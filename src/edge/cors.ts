@@ -14,8 +14,7 @@ export class Cors {
   readonly #maxAgeS: number
 
   constructor({ origins, maxAgeS }: CorsOptions) {
-    // As browsers write them: without a slash at the end.
-    this.#origins = new Set(origins.map((origin) => (origin === '*' ? origin : new URL(origin).origin)))
+    this.#origins = new Set(origins.map((origin) => (origin === '*' ? origin : asBrowsersWrite(origin))))
     this.#maxAgeS = maxAgeS
   }
 
@@ -43,4 +42,10 @@ export class Cors {
       String(this.#maxAgeS),
     ]
   }
+}
+
+/** Without a slash at its end. For schemes of apps, such as `capacitor:`, the URL standard knows no origin, but they send one. */
+function asBrowsersWrite(text: string): string {
+  const { origin, protocol, host } = new URL(text)
+  return origin === 'null' ? `${protocol}//${host}` : origin
 }

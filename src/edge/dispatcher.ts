@@ -17,7 +17,7 @@ import { accepts, readRequestId } from './negotiation.ts'
 import type { EdgeOptions } from './options.ts'
 import type { Exchange } from './protocols/exchange.ts'
 import { Reply } from './reply.ts'
-import { allowOf, findOperation, noSuchPath, type Address, type Operation } from './routes.ts'
+import { allMethods, allowOf, findOperation, noProxy, noSuchPath, type Address, type Operation } from './routes.ts'
 import type { Serving } from './serving.ts'
 import { Sweep } from './sweep.ts'
 import type { FileProblem } from './transport/certificates.ts'
@@ -79,8 +79,10 @@ export class Dispatcher {
   }
 
   #handleOddity({ method, target }: Exchange, reply: Reply, flaw: Refusal | undefined): void {
-    if (!flaw && method === 'OPTIONS' && target === '*') reply.empty(204, ['allow', 'GET, HEAD, POST, OPTIONS'])
-    else reply.refusal(flaw ?? noSuchPath())
+    if (flaw) reply.refusal(flaw)
+    else if (method === 'CONNECT') reply.refusal(noProxy(), ['allow', allMethods])
+    else if (method === 'OPTIONS' && target === '*') reply.empty(204, ['allow', allMethods])
+    else reply.refusal(noSuchPath())
   }
 
   #handleInfer(exchange: Exchange, address: Address, reply: Reply): void {
@@ -94,7 +96,7 @@ export class Dispatcher {
   /** Everything but inference, and what is asked with a method that does not fit. */
   #handleQuestion({ method, headers }: Exchange, operation: Operation, reply: Reply): void {
     const { serving } = this.#around
-    const nowhere = 'address' in operation ? serving.steps.router.route(operation.address) : undefined
+    const nowhere = 'address' in operation ? find(serving, operation.address) : undefined
     const allow = allowOf(operation.kind)
     if (isRefusal(nowhere)) reply.refusal(nowhere)
     else if (method === 'OPTIONS')
@@ -151,7 +153,7 @@ export class Dispatcher {
 
   #isLarge({ pieces }: Payload): boolean {
     const { compressBytes } = this.#options
-    return compressBytes > 0 && (pieces.length > 1 || pieces[0]!.length >= compressBytes)
+    return compressBytes > 0 && pieces.reduce((sum, { length }) => sum + length, 0) >= compressBytes
   }
 
   async #sendCompressed(exchange: Exchange, { pieces, jsonBytes }: Payload, reply: Reply): Promise<void> {
@@ -169,6 +171,12 @@ export class Dispatcher {
   #nextId(): string {
     return `${processTag}-${(this.#requests++).toString(36)}`
   }
+}
+
+/** What an address stands for, or why for nothing. */
+function find({ steps: { router } }: Serving, address: Address): unknown {
+  const route = router.route(address)
+  return isRefusal(route) ? route : router.choose(route, address)
 }
 
 type Inference = Extract<Operation, { address: Address }> & { readonly kind: 'infer' }

@@ -21,7 +21,8 @@ export interface BodyLimits {
 /** The usual way to write it, told at a glance from what has to be looked at. */
 const plainJson = 'application/json'
 const jsonTypes = /^application\/(json|octet-stream)\s*(;|$)/i
-const otherCharset = /;\s*charset\s*=\s*"?(?!utf-8|us-ascii)/i
+/** Quotes around a parameter mean nothing (RFC 9110 section 5.6.6). */
+const otherCharset = /;\s*charset\s*=(?!\s*"?(utf-8|us-ascii)"?\s*(;|$))/i
 
 /** Reads the head's fields, or says what is wrong with them. */
 export function readFraming(headers: IncomingHttpHeaders, limits: BodyLimits): Framing | Refusal {

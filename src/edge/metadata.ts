@@ -44,9 +44,8 @@ function ok(body: unknown): Said {
 }
 
 /** 503 when not ready, which probes take as a failure and proxies as a reason to try elsewhere; Triton says 400. */
-function readiness(about: { readonly name?: string }, refused: Refusal | undefined): Said {
-  if (!refused) return ok({ ...about, ready: true })
-  return { status: refused.status, body: { ...about, ready: false, error: refused.message } }
+function readiness(about: { readonly name?: string }, refused: Refusal | undefined): Said | Refusal {
+  return refused ?? ok({ ...about, ready: true })
 }
 
 function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused: Refusal | undefined): Said | Refusal {

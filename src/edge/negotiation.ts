@@ -2,7 +2,7 @@
 
 /** Whether an `Accept` field lets one of these types through (RFC 9110 section 12.5.1). */
 export function accepts(accept: string | undefined, types: readonly string[]): boolean {
-  if (accept === undefined || accept === '*/*' || accept === 'application/json') return true
+  if (!accept || accept === '*/*' || accept === 'application/json') return true
   const ranges = accept.split(',').map(readRange)
   return types.some((type) => {
     const [group] = type.split('/')

@@ -104,7 +104,7 @@ const http2Options = z.strictObject({
   maxBadFrames: count.default(100).describe('Frames without sense on one connection. Beyond it the connection ends.'),
   maxControlFrames: count
     .default(1_000)
-    .describe('PING, SETTINGS and PRIORITY frames in ten seconds on one connection. Beyond it the connection ends.'),
+    .describe('PING and SETTINGS frames in ten seconds on one connection. Beyond it the connection ends.'),
 })
 
 const path = z.string().min(1)
@@ -175,7 +175,7 @@ export const edgeOptions = z.strictObject({
     .min(0)
     .default(4_096)
     .describe(
-      'Answers from this size on are compressed for clients that accept gzip or zstd; 0 leaves all as they are.',
+      'Answers to inference from this size on are compressed for clients that accept gzip or zstd; 0 leaves all as they are.',
     ),
   http2: http2Options.prefault({}).describe('HTTP/2.'),
   cors: corsOptions.optional().describe('Lets pages of other origins call from a browser. Without it none may.'),

@@ -51,6 +51,9 @@ export function allowOf(kind: Operation['kind']): string {
   return methodOf(kind) === 'POST' ? 'POST, OPTIONS' : 'GET, HEAD, OPTIONS'
 }
 
+/** What may be done somewhere. */
+export const allMethods = 'GET, HEAD, POST, OPTIONS'
+
 /** What a request's target means; undefined if it cannot be a path of ours. Whether anything is there is for the router. */
 export function findOperation(target: string, host: string): Operation | undefined {
   const isAbsolute = !target.startsWith('/')
@@ -79,8 +82,9 @@ function splitVersion(path: string): readonly [path: string, version: string | u
   return version === '' || version.includes('/') ? [path, undefined] : [path.slice(0, at), version]
 }
 
+/** A point at its end names the same host (RFC 9110 section 4.2.3, RFC 1034 section 3.1). */
 function hostOf(host: string): string {
-  return host.replace(/:\d*$/, '').toLowerCase()
+  return host.replace(/\.?(:\d*)?$/, '').toLowerCase()
 }
 
 /** Segment by segment, because a slash that is written as %2F divides nothing. */
@@ -95,6 +99,10 @@ function decodePath(path: string): string | undefined {
 
 function isKeyOf<T extends object>(table: T, key: PropertyKey): key is keyof T {
   return Object.hasOwn(table, key)
+}
+
+export function noProxy(): Refusal {
+  return refuse('method_not_allowed', 'this is no proxy')
 }
 
 export function noSuchPath(): Refusal {

@@ -1,6 +1,6 @@
 /** What the two listeners beside that for clients have in common: a few paths to look at, for few who look. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { refuse, type Refusal } from '../core/refusal.ts'
+import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { refusalBody } from './reply.ts'
 import { listenOn } from './transport/listener.ts'
 
@@ -43,11 +43,10 @@ interface Ways {
 }
 
 async function handle(request: IncomingMessage, response: ServerResponse, { show, admit }: Ways): Promise<void> {
-  const { method } = request
-  const isRead = method === 'GET' || method === 'HEAD'
+  const found = admit(request) ?? (await show(request.url!.replace(/\?.*$/, '')))
+  const isRead = request.method === 'GET' || request.method === 'HEAD'
   if (!isRead) response.setHeader('allow', 'GET, HEAD')
-  const wrong = admit(request) ?? (isRead ? undefined : refuse('method_not_allowed', 'this path takes GET, HEAD'))
-  const shown = wrong ?? (await show(request.url!.replace(/\?.*$/, '')))
+  const shown = isRead || isRefusal(found) ? found : refuse('method_not_allowed', 'this path takes GET, HEAD')
   const { status, type, body } = 'body' in shown ? shown : shownRefusal(shown)
   response.writeHead(status, { 'content-type': type, 'content-length': String(Buffer.byteLength(body)) })
   response.end(body)
@@ -55,6 +54,10 @@ async function handle(request: IncomingMessage, response: ServerResponse, { show
 
 function shownRefusal(refusal: Refusal): Shown {
   return { status: refusal.status, type: 'application/json', body: refusalBody(refusal, '') }
+}
+
+export function nothingElse(paths: object): Refusal {
+  return refuse('not_found', `there are ${Object.keys(paths).join(', ')}`)
 }
 
 export function json(value: unknown, status = 200): Shown {

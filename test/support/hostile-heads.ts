@@ -84,17 +84,6 @@ export const oddHeads: Readonly<Record<string, string>> = {
   'an empty line before': `\r\n${wireRequest('echo', good)}`,
   'fields in capitals': wireRequest('echo', good).replace('content-type', 'CONTENT-TYPE'),
   'no space behind a colon': wireRequest('echo', good).replace('content-length: ', 'content-length:'),
-  'a wish for another protocol': wireRequest('echo', good, {
-    connection: 'upgrade',
-    upgrade: 'websocket',
-    'content-length': '70',
-  }),
-  'a wish for HTTP/2': wireRequest('echo', good, {
-    connection: 'upgrade, http2-settings',
-    upgrade: 'h2c',
-    'http2-settings': '',
-    'content-length': '70',
-  }),
   'chunks of one byte':
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) +
     Array.from(good, (byte) => `1\r\n${byte}\r\n`).join('') +
@@ -103,4 +92,15 @@ export const oddHeads: Readonly<Record<string, string>> = {
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) + `46;a=b\r\n${good}\r\n0;c\r\n\r\n`,
   'chunks with trailers':
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) + `46\r\n${good}\r\n0\r\nx-a: b\r\n\r\n`,
+}
+
+/** Offers of other protocols: the request is answered in this one, and then the connection ends. */
+export const offers: Readonly<Record<string, string>> = {
+  'web sockets': wireRequest('echo', good, { connection: 'upgrade', upgrade: 'websocket', 'content-length': '70' }),
+  'HTTP/2': wireRequest('echo', good, {
+    connection: 'upgrade, http2-settings',
+    upgrade: 'h2c',
+    'http2-settings': '',
+    'content-length': '70',
+  }),
 }

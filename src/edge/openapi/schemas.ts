@@ -8,14 +8,13 @@ export type Schema = Readonly<Record<string, unknown>>
 export const commonSchemas: Readonly<Record<string, Schema>> = {
   ...Object.fromEntries(Object.keys(numerics).map((datatype) => [`${datatype}Data`, dataSchema(datatype as Datatype)])),
   BYTESData: dataSchema('BYTES'),
-  Parameters: { type: 'object', additionalProperties: { type: ['string', 'number', 'boolean'] } },
   Error: {
     type: 'object',
-    required: ['error', 'code', 'request_id'],
+    required: ['error', 'code'],
     properties: {
       error: { type: 'string', description: 'What to change, in one sentence.' },
       code: { type: 'string', description: 'The kind of refusal, for programs.' },
-      request_id: { type: 'string' },
+      request_id: { type: 'string', description: 'Left out where no request was understood.' },
     },
   },
 }
@@ -48,7 +47,7 @@ export function requestSchema({ inputs, outputs }: Signature): Schema {
         type: 'object',
         properties: { binary_data_output: { type: 'boolean', description: 'Whether outputs come in binary.' } },
       },
-      inputs: listOf(inputs.map(tensorSchema)),
+      inputs: listOf(inputs.map((input) => tensorSchema(input, 1))),
       outputs: {
         type: 'array',
         description: 'Which outputs to give; all of them without it.',
@@ -74,20 +73,22 @@ export function answerSchema({ outputs }: Signature): Schema {
       model_name: { type: 'string' },
       model_version: { type: 'string' },
       id: { type: 'string' },
-      outputs: { type: 'array', items: anyOf(outputs.map(tensorSchema)) },
+      outputs: { type: 'array', items: anyOf(outputs.map((output) => tensorSchema(output, 0))) },
     },
   }
 }
 
 function listOf(schemas: readonly Schema[]): Schema {
-  return { type: 'array', minItems: schemas.length, maxItems: schemas.length, items: anyOf(schemas) }
+  const count = { minItems: schemas.length, maxItems: schemas.length }
+  return { type: 'array', ...count, ...(schemas.length > 0 && { items: anyOf(schemas) }) }
 }
 
 function anyOf(schemas: readonly Schema[]): Schema {
   return schemas.length === 1 ? schemas[0]! : { anyOf: schemas }
 }
 
-function tensorSchema({ name, datatype, shape }: TensorSpec): Schema {
+/** `least` is the smallest size that a dimension may have which the model leaves open: a model may find nothing. */
+function tensorSchema({ name, datatype, shape }: TensorSpec, least: number): Schema {
   return {
     type: 'object',
     required: ['name', 'datatype', 'shape'],
@@ -98,7 +99,7 @@ function tensorSchema({ name, datatype, shape }: TensorSpec): Schema {
         type: 'array',
         minItems: shape.length,
         maxItems: shape.length,
-        ...(shape.length > 0 && { prefixItems: shape.map(dimSchema) }),
+        ...(shape.length > 0 && { prefixItems: shape.map((dim) => dimSchema(dim, least)) }),
       },
       ...(datatype !== 'FP16' && { data: { $ref: refTo(`${datatype}Data`) } }),
       parameters: {
@@ -111,9 +112,9 @@ function tensorSchema({ name, datatype, shape }: TensorSpec): Schema {
   }
 }
 
-function dimSchema(dim: Dim): Schema {
+function dimSchema(dim: Dim, least: number): Schema {
   if (!varies(dim)) return { const: dim }
-  return { type: 'integer', minimum: 1, ...(dim !== '' && { description: String(dim) }) }
+  return { type: 'integer', minimum: least, ...(dim !== '' && { description: String(dim) }) }
 }
 
 /** More would be no example, but noise. */

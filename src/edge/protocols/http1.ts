@@ -4,8 +4,10 @@ import type { Socket } from 'node:net'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import type { EdgeOptions } from '../options.ts'
 import { refusalBody } from '../reply.ts'
+import { allMethods, noProxy } from '../routes.ts'
 import type { Connection } from '../transport/connections.ts'
 import type { BodySink, Exchange, ProtocolTools } from './exchange.ts'
+import { hostFlaw, unexpected } from './flaws.ts'
 import { Channel } from './http1-channel.ts'
 
 export class Http1 {
@@ -32,9 +34,7 @@ export class Http1 {
     this.#server.on('request', (request, response) => this.#begun(request, response, false))
     this.#server.on('checkContinue', (request, response) => this.#begun(request, response, true))
     this.#server.on('checkExpectation', (request, response) => this.#refuse(request, response, unexpected()))
-    this.#server.on('connect', (_, socket) =>
-      endWith(socket as Socket, refuse('method_not_allowed', 'this is no proxy')),
-    )
+    this.#server.on('connect', (_, socket) => this.#end(socket as Socket, noProxy(), `allow: ${allMethods}\r\n`))
     this.#server.on('clientError', (error, socket) => this.#refuseHead(error, socket as Socket))
     // It keeps watch over its timeouts only while it believes that it listens.
     this.#server.emit('listening')
@@ -73,26 +73,28 @@ export class Http1 {
   /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
   #refuseHead({ code = '' }: NodeJS.ErrnoException, socket: Socket): void {
     const refusal = brokenHead(code)
-    const channel = this.#channels.get(socket)
-    if (!refusal || !channel || !socket.writable) {
-      socket.destroy()
-      return
-    }
-    // What is written now would be taken for the answer to a request before this one.
-    if (channel.mayAnswerByHand()) endWith(socket, refusal)
+    if (refusal && socket.writable) this.#end(socket, refusal)
+    else socket.destroy()
+  }
+
+  /** Answers by hand, if that would not be taken for the answer to a request before. */
+  #end(socket: Socket, refusal: Refusal, fields = ''): void {
+    const channel = this.#channels.get(socket)!
+    if (channel.mayAnswerByHand()) endWith(socket, refusal, fields)
     else channel.breakOff()
   }
 }
 
 /** What the parser lets through and the protocol does not (RFC 9112 section 3.2), or the limits do not. */
-function flawOf({ rawHeaders, httpVersion }: IncomingMessage, maxFields: number): Refusal | undefined {
+function flawOf({ rawHeaders, headers, httpVersion }: IncomingMessage, maxFields: number): Refusal | undefined {
   if (rawHeaders.length > 2 * maxFields) return refuse('header_too_large', `${maxFields} header fields are the most`)
   let hosts = 0
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!
     if (name.length === 4 && name.toLowerCase() === 'host') hosts++
   }
-  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return undefined
+  if (hosts === 1) return hostFlaw(headers.host!)
+  if (hosts === 0 && httpVersion === '1.0') return undefined
   return refuse('invalid', `the request has ${hosts} "host" fields where there must be one`)
 }
 
@@ -104,15 +106,11 @@ function brokenHead(code: string): Refusal | undefined {
   return code.startsWith('HPE_') ? refuse('invalid', 'this is not HTTP/1.1') : undefined
 }
 
-function unexpected(): Refusal {
-  return refuse('expectation_failed', 'the only expectation that is met here is "100-continue"')
-}
-
 /** Answers without a request, and ends the connection. */
-export function endWith(socket: Socket, refusal: Refusal): void {
+export function endWith(socket: Socket, refusal: Refusal, fields = ''): void {
   const body = refusalBody(refusal, '')
   socket.end(
-    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n` +
+    `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n${fields}` +
       `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   )
 }
@@ -133,6 +131,8 @@ class Http1Exchange implements Exchange {
     this.#response = response
     const { connection } = channel
     connection.begun()
+    // Node would forget what came behind the offer of another protocol in the same piece.
+    if (request.headers.upgrade !== undefined) connection.closing = true
     response.on('close', () => {
       this.gone = !response.writableFinished
       if (this.gone) this.#whenGone?.()

@@ -4,9 +4,11 @@
  */
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
+import { refuse, type Refusal } from '../../core/refusal.ts'
 import type { EdgeOptions } from '../options.ts'
 import type { Connection } from '../transport/connections.ts'
 import type { ProtocolTools } from './exchange.ts'
+import { hostFlaw, isContinue, unexpected } from './flaws.ts'
 import { Http2Exchange } from './http2-exchange.ts'
 
 /** Larger than the default, or an upload waits for the server's word every 64 KiB. */
@@ -131,11 +133,19 @@ class Channel {
       connection.answered()
     })
     if (connection.requests === this.#options.connections.maxRequests) connection.end()
-    this.#tools.handle(exchange)
+    this.#tools.handle(exchange, flawOf(exchange))
   }
 
   #countControl(): void {
     if (++this.#controlFrames <= this.#options.http2.maxControlFrames) return
     this.#session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
   }
+}
+
+/** RFC 9113 section 8.3.1: a host may be named twice, and then it must be the same. */
+function flawOf({ host, headers }: Http2Exchange): Refusal | undefined {
+  if (headers.host !== undefined && headers.host !== host)
+    return refuse('invalid', 'the "host" field names another host than ":authority"')
+  const { expect } = headers
+  return hostFlaw(host) ?? (expect === undefined || isContinue(expect) ? undefined : unexpected())
 }

@@ -1,0 +1,24 @@
+/** What the parsers of Node let through and HTTP does not. */
+import { refuse, type Refusal } from '../../core/refusal.ts'
+
+/** A host and a port as they may stand in `Host` and `:authority` (RFC 3986 section 3.2); empty if there is no host to name. */
+const authority = /^(\[[\da-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?$/i
+
+/** Clients name the same one again and again. */
+let lastGood = ''
+
+export function hostFlaw(host: string): Refusal | undefined {
+  if (host === lastGood) return undefined
+  if (!authority.test(host)) return refuse('invalid', 'what the request gives as its host is none')
+  lastGood = host
+  return undefined
+}
+
+/** `Expect` may say that the client waits for leave to send the body, and nothing else (RFC 9110 section 10.1.1). */
+export function unexpected(): Refusal {
+  return refuse('expectation_failed', 'the only expectation that is met here is "100-continue"')
+}
+
+export function isContinue(expect: string): boolean {
+  return expect.toLowerCase() === '100-continue'
+}
