@@ -2,13 +2,15 @@
 import { parseArgs } from 'node:util'
 import { connections } from './connections.ts'
 import { decode } from './decode.ts'
+import { hostile } from './hostile.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
 import { restart } from './restart.ts'
+import { slices } from './slices.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
 
-const benches: readonly Bench[] = [overhead, offline, decode, connections, restart]
+const benches: readonly Bench[] = [overhead, offline, decode, connections, restart, hostile, slices]
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false } },

@@ -172,9 +172,10 @@ test('strings that are cut short, too many or too few are refused', async () => 
   const ask = (count: number, bytes: Buffer) =>
     send('words', { inputs: [binaryTensor('x', 'BYTES', [count], bytes.byteLength)] }, bytes)
   refused(await ask(2, strings.subarray(0, -1)), /element 1 is cut short/)
-  refused(await ask(3, strings.subarray(0, 8)), /element 1 is cut short/)
+  refused(await ask(2, strings.subarray(0, 8)), /element 1 is cut short/)
+  refused(await ask(3, strings.subarray(0, 8)), /8 bytes, which are too few/)
   refused(await ask(3, over), /element 2 is cut short/)
-  refused(await ask(3, strings), /2 BYTES elements.*needs 3/)
+  refused(await ask(3, byteStrings('ab', 'cccc')), /2 BYTES elements.*needs 3/)
   refused(await ask(1, strings), /more BYTES elements.*needs 1/)
 })
 

@@ -281,7 +281,7 @@ test('while a worker is being replaced the gateway says that it is not ready', a
   const killed = kill()
   let seen: Reply | undefined
   await until('it is not ready', async () => (seen = await served.get('/v2/health/ready')).status === 503)
-  assert.equal(seen!.json.ready, false)
+  assert.equal(seen!.json.code, 'not_ready')
   assert.equal((await served.get('/v2/health/live')).status, 200)
   await killed
   await until('it is ready', async () => (await served.get('/v2/models/grid/ready')).json.ready)

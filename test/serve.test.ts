@@ -162,7 +162,7 @@ suite('stopping', { concurrency: 3 }, () => {
     const fresh = await Wire.open(t, served.url)
     fresh.write(ready)
     const { status, headers, json } = await fresh.reply()
-    assert.deepEqual([status, headers.get('connection'), json.ready], [503, 'close', false])
+    assert.deepEqual([status, headers.get('connection'), json.code], [503, 'close', 'draining'])
     await fresh.gone
     kept.write(request)
     const [last] = await Promise.all([answered(kept), answered(slow)])

@@ -124,15 +124,24 @@ export class GatewayProcess implements AsyncDisposable {
 
   /** Runs so far, and the rows in them, from the gateway's own metrics. */
   async batches(model: string, version: string): Promise<{ runs: number; rows: number }> {
+    const value = await this.#metrics()
+    const of = (what: string) => value(`penstock_batch_rows_${what}{model="${model}",version="${version}"}`)
+    return { runs: of('count'), rows: of('sum') }
+  }
+
+  /** The latest that the event loop has come since this was asked last. Its clock ticks every 10 ms, which do not count. */
+  async longestStallMs(): Promise<number> {
+    const value = await this.#metrics()
+    return Math.max(0, value('nodejs_eventloop_lag_max_seconds') * 1_000 - 10)
+  }
+
+  async #metrics(): Promise<(series: string) => number> {
     const response = await fetch(`http://127.0.0.1:${this.metricsPort}/metrics`)
-    const text = await response.text()
-    const value = (what: string) => {
-      const line = text
-        .split('\n')
-        .find((each) => each.startsWith(`penstock_batch_rows_${what}{model="${model}",version="${version}"}`))
+    const lines = (await response.text()).split('\n')
+    return (series) => {
+      const line = lines.find((each) => each.startsWith(`${series} `))
       return Number(line?.slice(line.lastIndexOf(' ')) ?? 0)
     }
-    return { runs: value('count'), rows: value('sum') }
   }
 
   /** Tells it to stop as an orchestrator does; settles with its exit code. */

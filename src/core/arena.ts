@@ -27,12 +27,22 @@ export class Arena {
   /** At least so many bytes, with whatever was in them before; undefined if that is more than there is. */
   take(bytes: number): ArrayBuffer | undefined {
     const size = sizeFor(bytes)
-    if (this.#heldBytes + size > this.#maxBytes) return undefined
-    this.#heldBytes += size
+    if (!this.hold(size)) return undefined
     const used = this.#idle.get(size)?.pop()
     if (!used) return new ArrayBuffer(size)
     this.#idleBytes -= size
     return used
+  }
+
+  /** Counts memory that lies elsewhere; says whether it may be taken. */
+  hold(bytes: number): boolean {
+    if (this.#heldBytes + bytes > this.#maxBytes) return false
+    this.#heldBytes += bytes
+    return true
+  }
+
+  letGo(bytes: number): void {
+    this.#heldBytes -= bytes
   }
 
   giveBack(buffer: ArrayBuffer): void {
@@ -56,6 +66,8 @@ function sizeFor(bytes: number): number {
 export class Lease {
   readonly #arena: Arena
   #buffers: ArrayBuffer[] = []
+  /** Bytes that lie elsewhere. */
+  #elsewhere = 0
 
   constructor(arena: Arena) {
     this.#arena = arena
@@ -68,6 +80,13 @@ export class Lease {
     return buffer
   }
 
+  /** Counts memory of the request that lies elsewhere; says whether it may be taken. */
+  hold(bytes: number): boolean {
+    if (!this.#arena.hold(bytes)) return false
+    this.#elsewhere += bytes
+    return true
+  }
+
   /** Gives one back early. */
   drop(buffer: ArrayBuffer): void {
     this.#buffers = this.#buffers.filter((each) => each !== buffer)
@@ -77,47 +96,112 @@ export class Lease {
   /** Gives everything back. Nothing that lies in it may be looked at afterwards. */
   release(): void {
     for (const buffer of this.#buffers.splice(0)) this.#arena.giveBack(buffer)
+    this.#arena.letGo(this.#elsewhere)
+    this.#elsewhere = 0
+  }
+}
+
+/** So many bytes are moved at once; of more, as many at a time as others add. */
+const movedAtOnce = 65_536
+
+/**
+ * What lies in memory that has become too small, on its way to what was taken instead. To copy megabytes takes
+ * milliseconds, and where the system has to find the memory first, tens of them.
+ */
+export class Move {
+  readonly #from: Uint8Array
+  readonly #to: Uint8Array
+  #at = 0
+
+  constructor(from: Uint8Array, to: Uint8Array) {
+    this.#from = from
+    this.#to = to
+    this.go(from.length > movedAtOnce ? 0 : movedAtOnce)
+  }
+
+  /** Moves so many bytes more; says whether everything has been moved. */
+  go(bytes: number): boolean {
+    const end = Math.min(this.#from.length, this.#at + bytes)
+    this.#to.set(this.#from.subarray(this.#at, end), this.#at)
+    this.#at = end
+    return end === this.#from.length
   }
 }
 
 const none = new Uint8Array(0)
+const shortBytes = 32
 
 /** Bytes one behind the other, in as much of a lease's memory as they need. */
 export class GrowingBytes {
   readonly #lease: Lease
   #memory = none
+  /** From memory that is held until it is over. */
+  #move: Move | undefined
+  #before = none
   length = 0
 
   constructor(lease: Lease) {
     this.#lease = lease
   }
 
-  /** What has been appended, where it lies: moved by the next `reserve` or `append`. */
+  /** What has been appended, where it lies: moved by the next `append`. If that may be long, let it settle before. */
   get bytes(): Uint8Array {
+    this.settle(Infinity)
     return this.#memory.subarray(0, this.length)
   }
 
-  /** Makes room for so many bytes in all; says whether there is the memory for it. */
-  reserve(bytes: number): boolean {
-    const before = this.#memory
-    if (bytes <= before.length) return true
-    const buffer = this.#lease.take(bytes)
-    if (!buffer) return false
-    this.#memory = new Uint8Array(buffer)
-    this.#memory.set(before.subarray(0, this.length))
-    if (before !== none) this.#lease.drop(before.buffer)
+  /** Goes on with what growing has left to do, for about so many bytes; says whether that was all. */
+  settle(bytes: number): boolean {
+    if (!this.#move) return true
+    if (!this.#move.go(bytes)) return false
+    this.#move = undefined
+    if (this.#before !== none) this.#lease.drop(this.#before.buffer)
+    this.#before = none
     return true
   }
 
   append(bytes: Uint8Array): boolean {
-    if (!this.reserve(this.length + bytes.length)) return false
+    if (!this.makeRoom(bytes.length)) return false
     this.#memory.set(bytes, this.length)
     this.length += bytes.length
     return true
   }
 
+  /** Appends the bytes from one place to another. Most strings are short, and then to make a view of them costs more. */
+  appendFrom(bytes: Uint8Array, from: number, to: number): boolean {
+    if (to - from > shortBytes) return this.append(bytes.subarray(from, to))
+    if (!this.makeRoom(to - from)) return false
+    const memory = this.#memory
+    let end = this.length
+    for (let i = from; i < to; i++) memory[end++] = bytes[i]!
+    this.length = end
+    return true
+  }
+
+  /** Appends a byte for which there is room: `makeRoom` has said so. */
+  put(byte: number): void {
+    this.#memory[this.length++] = byte
+  }
+
+  /** Makes room for so many bytes more; says whether there is the memory for it. */
+  makeRoom(bytes: number): boolean {
+    // As many as are added: then all are moved before the new memory is full in its turn.
+    if (this.#move) this.settle(bytes)
+    const wanted = this.length + bytes
+    if (wanted <= this.#memory.length) return true
+    this.settle(Infinity)
+    const buffer = this.#lease.take(wanted)
+    if (!buffer) return false
+    this.#before = this.#memory
+    this.#memory = new Uint8Array(buffer)
+    this.#move = new Move(this.#before.subarray(0, this.length), this.#memory)
+    this.settle(0)
+    return true
+  }
+
   /** Forgets the first bytes. */
   shift(bytes: number): void {
+    this.settle(Infinity)
     if (bytes > 0) this.#memory.copyWithin(0, bytes, this.length)
     this.length -= bytes
   }

@@ -142,13 +142,15 @@ export class Dispatcher {
   #encode(answer: Answer): Payload | Refusal | Promise<Payload | Refusal> {
     const encoder = new AnswerEncoder(answer, this.#tools.decoding)
     const { turns } = this.#tools
-    const next = (): Payload | Refusal | Promise<Payload | Refusal> => {
-      const payload = encoder.next()
-      if (payload) return payload
-      turns.take(sliceBytes)
-      return new Promise((resolve) => turns.wait(() => resolve(next())))
+    const goOn = async (): Promise<Payload | Refusal> => {
+      for (;;) {
+        turns.take(sliceBytes)
+        await new Promise<void>((resolve) => turns.wait(resolve))
+        const payload = encoder.next()
+        if (payload) return payload
+      }
     }
-    return next()
+    return encoder.next() ?? goOn()
   }
 
   #isLarge({ pieces }: Payload): boolean {

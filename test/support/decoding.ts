@@ -135,8 +135,11 @@ function valuesFrom(data: TensorData): NumericArray | string[] {
 export function scan(body: Buffer, cuts: readonly number[] = []): { readonly value: unknown } | Refusal {
   const lease = new Lease(arena)
   const window = new Window(lease)
-  const scanner = new Scanner(window, decodeOptions.json, () => {
-    throw new Error('no tensor was expected here')
+  const scanner = new Scanner(window, decodeOptions.json, {
+    openData: () => {
+      throw new Error('no tensor was expected here')
+    },
+    hold: (bytes) => lease.hold(bytes),
   })
   for (const piece of pieces(body, cuts)) {
     window.push(piece)
@@ -207,11 +210,16 @@ export function bodyOf(datatype: Datatype, shape: readonly number[], data: strin
   return Buffer.from(`{"inputs":[{${isHeld ? `"data":${data},${head}` : `${head},"data":${data}`}}]}`)
 }
 
-/** What a body comes to, whole; and it must come to that in two pieces, wherever they meet, and byte by byte. */
+/**
+ * What a body comes to, whole; and it must come to that in two pieces, wherever they meet, and byte by byte. The middle of
+ * a long one is the same for a while, so not every place in it is tried.
+ */
 export function cutAnywhere(body: Buffer, contract: Signature, cutting: Cutting = {}): Outcome {
   const whole = outcomeOf(body, contract, cutting)
   const places = Array.from({ length: body.length - 1 }, (_, i) => i + 1)
-  for (const at of places) assert.deepStrictEqual(outcomeOf(body, contract, { ...cutting, cuts: [at] }), whole)
+  const isDull = (at: number) => at > 150 && at < body.length - 150 && at % 17 > 0
+  for (const at of places)
+    if (!isDull(at)) assert.deepStrictEqual(outcomeOf(body, contract, { ...cutting, cuts: [at] }), whole)
   assert.deepStrictEqual(outcomeOf(body, contract, { ...cutting, cuts: places }), whole)
   return whole
 }

@@ -16,6 +16,7 @@ export class BinaryTensor {
   /** Bytes still to come. */
   missing: number
   readonly #memory: GrowingBytes
+  readonly #lease: Lease
   #strings: WireStrings | undefined
 
   /** `size` in bytes, as the request says it. */
@@ -24,11 +25,15 @@ export class BinaryTensor {
     this.shape = shape
     this.missing = size
     this.#memory = new GrowingBytes(lease)
+    this.#lease = lease
   }
 
   /** Why such a tensor cannot have this size; asked before any byte of it has come. */
   get misfit(): string | undefined {
     const { datatype } = this.spec
+    // Each has a length before it.
+    if (datatype === 'BYTES' && this.missing < 4 * elementCount(this.shape))
+      return `its binary data holds ${this.missing} bytes, which are too few for its shape`
     if (datatype === 'BYTES') return undefined
     const needed = elementCount(this.shape) * numerics[datatype].bytes
     if (this.missing === needed) return undefined
@@ -45,8 +50,14 @@ export class BinaryTensor {
   finish(): TensorData | Refusal | undefined {
     const { datatype, name } = this.spec
     if (this.missing > 0) return this.tooShort()
+    if (!this.#memory.settle(sliceBytes)) return undefined
     if (datatype !== 'BYTES') return viewOf(datatype, this.#memory.bytes)
-    this.#strings ??= new WireStrings(this.#memory.bytes, elementCount(this.shape))
+    if (!this.#strings) {
+      const count = elementCount(this.shape)
+      const memory = this.#lease.take(4 * (count + 1))
+      if (!memory) return noMemory()
+      this.#strings = new WireStrings(this.#memory.bytes, new Uint32Array(memory, 0, count + 1))
+    }
     const strings = this.#strings.finish()
     return typeof strings === 'string' ? badInput(name, strings) : strings
   }
@@ -71,10 +82,12 @@ class WireStrings {
   #at = 0
   #element = 0
 
-  constructor(wire: Uint8Array, count: number) {
+  /** `offsets` has room for one more than there are elements. */
+  constructor(wire: Uint8Array, offsets: Uint32Array) {
     this.#wire = wire
     this.#view = new DataView(wire.buffer, wire.byteOffset, wire.byteLength)
-    this.#offsets = new Uint32Array(count + 1)
+    this.#offsets = offsets
+    offsets[0] = 0
   }
 
   /** The elements, or what is wrong with them; undefined if there is more to do. */
@@ -97,23 +110,30 @@ class WireStrings {
     }
     if (this.#at < wire.length) return `its binary data holds more BYTES elements but its shape needs ${count}`
     const strings = { offsets, bytes: wire.subarray(0, offsets[count]) }
-    return allFit(strings) ? strings : firstProblem(strings)
+    return allFit(strings, 0, count) ? strings : firstProblem(strings)
   }
 }
 
-/** All at once; and no element may begin inside a character (RFC 3629 section 3), or it would be UTF-8 only together. */
-function allFit({ offsets, bytes }: Strings): boolean {
-  if (stringProblem(bytes)) return false
-  for (const offset of offsets) if ((bytes[offset]! & 0xc0) === 0x80) return false
+/**
+ * Those from one element up to another, all at once; and none may begin inside a character (RFC 3629 section 3), or they
+ * would be UTF-8 only together.
+ */
+function allFit({ offsets, bytes }: Strings, from: number, to: number): boolean {
+  if (stringProblem(bytes.subarray(offsets[from], offsets[to]))) return false
+  for (let i = from; i < to; i++) if ((bytes[offsets[i]!]! & 0xc0) === 0x80 && offsets[i]! < offsets[to]!) return false
   return true
 }
 
+/** By halves: one after the other would take many times as long. */
 function firstProblem(strings: Strings): string {
-  for (let i = 0; i < stringCount(strings); i++) {
-    const problem = stringProblem(stringAt(strings, i))
-    if (problem) return `BYTES element ${i} ${problem}`
+  let from = 0
+  let to = stringCount(strings)
+  while (to - from > 1) {
+    const middle = (from + to) >> 1
+    if (allFit(strings, from, middle)) from = middle
+    else to = middle
   }
-  return 'its BYTES elements are not UTF-8'
+  return `BYTES element ${from} ${stringProblem(stringAt(strings, from))}`
 }
 
 /** What keeps bytes from being a string that a model can take. */

@@ -45,7 +45,7 @@ const writeSingles: Write<Float32Array> = (text, data, spot, nonFinite) => {
   }
   spot.element = i
   // None behind the last.
-  text.at = i === data.length ? at - 1 : at
+  text.at = i === data.length && i > 0 ? at - 1 : at
   return true
 }
 

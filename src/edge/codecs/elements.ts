@@ -6,10 +6,11 @@ import type { Lease } from '../../core/arena.ts'
 import { elementCount, type TensorData } from '../../core/tensor.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { TensorSpec } from '../../core/signature.ts'
-import { badInput, longNumber, misspelt, noMemory, notJson } from './complaints.ts'
+import { badInput, misspelt, noMemory, notJson } from './complaints.ts'
 import { misfitOf } from './misfits.ts'
 import { maxNumberBytes, type Cursor } from './numbers.ts'
-import { comma, isSpace, listEnd, listStart, skipSpace } from './scanner.ts'
+import { comma, listEnd, listStart } from './scanner.ts'
+import { isSpace, skipSpace } from './words.ts'
 import type { Progress, ValueReader } from './scanner.ts'
 import { NumberStore } from './number-store.ts'
 import { notWhole, type ElementStore, type StoreProblem } from './store.ts'
@@ -26,6 +27,9 @@ export interface ElementOptions {
 const firstCapacity = 1_024
 /** Each growth copies what is there; all of them together copy less than half of what there is in the end. */
 const growth = 4
+/** Elements between two looks at the memory, and what is moved then: growing fourfold, all is moved before it grows again. */
+const elementsAtOnce = 8_192
+const settledBytes = 65_536
 /** Nothing has been seen yet that tells flat data from nested. */
 const unknown = -1
 
@@ -44,6 +48,8 @@ export class ElementReader implements ValueReader {
   readonly #cursor: Cursor = { at: 0, next: 0, end: 0, limit: 0 }
   /** The element behind the list that is being read. */
   #rowEnd = 0
+  /** The element before which the memory need not be looked at. */
+  #roomEnd = 0
 
   constructor(spec: TensorSpec, { shape, nonFinite }: ElementOptions, lease: Lease) {
     this.spec = spec
@@ -54,8 +60,8 @@ export class ElementReader implements ValueReader {
     this.#store = datatype === 'BYTES' ? new StringStore(lease) : new NumberStore(datatype, nonFinite, lease)
   }
 
-  /** All elements, once they are read. */
-  finish(): TensorData {
+  /** All elements, once they are read; undefined if there is more to do. */
+  finish(): TensorData | undefined {
     return this.#store.finish(this.#count)
   }
 
@@ -102,6 +108,7 @@ export class ElementReader implements ValueReader {
     const size = this.#depth === 0 ? this.#count : this.#sizes[this.#depth]!
     this.#depth++
     this.#rowEnd = this.#cursor.next + size
+    this.#cursor.end = Math.min(this.#rowEnd, this.#roomEnd)
   }
 
   #leave(window: Window): 'done' | undefined {
@@ -149,18 +156,35 @@ export class ElementReader implements ValueReader {
       const wanted = Math.max(firstCapacity, Math.ceil(bytes / 2), next * growth)
       if (!store.grow(Math.min(this.#count, wanted))) return false
     }
-    this.#cursor.end = Math.min(this.#rowEnd, store.capacity)
+    store.settle(settledBytes)
+    this.#roomEnd = Math.min(store.capacity, next + elementsAtOnce)
+    this.#cursor.end = Math.min(this.#rowEnd, this.#roomEnd)
     return true
   }
 
   #pause(window: Window, at: number): Progress {
     window.at = at
     const isTooLong = this.spec.datatype !== 'BYTES' && window.bytes.length - at > maxNumberBytes
-    return isTooLong ? longNumber(window.placeOf(at), this.spec.name) : 'hungry'
+    return isTooLong ? this.#readLongWord(window) : 'hungry'
+  }
+
+  /** What is too long for an element may begin with one: then what is wrong is behind it. */
+  #readLongWord(window: Window): Refusal | 'hungry' {
+    const { bytes, at } = window
+    const cursor = this.#cursor
+    if (cursor.next === this.#rowEnd) return this.#failAtItem(window, at)
+    if (cursor.next === cursor.end && !this.#makeRoom(bytes.length - at)) return noMemory()
+    // With an end to it, because nothing is read beyond.
+    const word = new Uint8Array(maxNumberBytes + 2).fill(0x20)
+    word.set(bytes.subarray(at, at + maxNumberBytes + 1))
+    const length = this.#store.read(word, 0, { ...cursor, limit: 0 })
+    if (length < 0) return misfitOf(this.spec, cursor.next, window)
+    window.at = at + length
+    return this.#failAt(window, missingSeparator)
   }
 
   /** What is at `at` is no element, or one too many. */
-  #failAtItem(window: Window, at: number): Progress {
+  #failAtItem(window: Window, at: number): Refusal | 'hungry' {
     const { next } = this.#cursor
     window.at = at
     const { problem } = this.#store

@@ -5,7 +5,8 @@
 import { GrowingBytes, type Lease } from '../../core/arena.ts'
 import { invalid, noMemory } from './complaints.ts'
 import { notAList } from './elements.ts'
-import { listEnd, listStart, objectEnd, objectStart, skipSpace, type Progress, type ValueReader } from './scanner.ts'
+import { listEnd, listStart, objectEnd, objectStart, type Progress, type ValueReader } from './scanner.ts'
+import { skipSpace } from './words.ts'
 import { quote } from './strings.ts'
 import type { Window } from './window.ts'
 
@@ -23,8 +24,13 @@ export class HeldReader implements ValueReader {
     this.#held = new GrowingBytes(lease)
   }
 
+  /** Once they are settled. */
   get bytes(): Uint8Array {
     return this.#held.bytes
+  }
+
+  settle(bytes: number): boolean {
+    return this.#held.settle(bytes)
   }
 
   read(window: Window): Progress {

@@ -30,8 +30,16 @@ export interface InputTools {
   readonly lease: Lease
 }
 
-/** Asked in front of an input's `data`: reads it at once if the input has said all that it takes. */
-export function openData(input: Json, { known, options, lease }: InputTools): ValueReader {
+/**
+ * Asked in front of an input's `data`: reads it at once if the input has said all that it takes. `place` is the input's in
+ * the list; one more than the model takes would only hold memory until the list's end.
+ */
+export function openData(input: Json, place: number, { known, options, lease }: InputTools): ValueReader {
+  const { inputs } = known.contract
+  if (place >= inputs.length) {
+    const refusal = invalid(`the request has more inputs than the model takes, which are ${namesOf(inputs)}`)
+    return { read: () => refusal }
+  }
   const { name, datatype, shape } = input
   if (name === undefined || datatype === undefined || shape === undefined) return new HeldReader(lease)
   const reader = elementReader(input, { known, options, lease })
@@ -109,6 +117,7 @@ class HeldSource implements Source {
   readonly #held: HeldReader
   readonly #window: Window
   #from = 0
+  #isRead = false
 
   constructor(reader: ElementReader, held: HeldReader, lease: Lease) {
     this.spec = reader.spec
@@ -119,14 +128,17 @@ class HeldSource implements Source {
   }
 
   finish(): TensorData | Refusal | undefined {
+    if (this.#isRead) return this.#reader.finish()
+    if (!this.#held.settle(sliceBytes)) return undefined
     const { bytes } = this.#held
     const slice = bytes.subarray(this.#from, this.#from + sliceBytes)
     this.#from += slice.length
     this.#window.closed = this.#from === bytes.length
     if (!this.#window.push(slice)) return noMemory()
     const progress = this.#reader.read(this.#window)
-    if (progress === 'done') return this.#reader.finish()
-    if (progress !== 'hungry') return progress
+    if (isRefusal(progress)) return progress
+    this.#isRead = progress === 'done'
+    if (this.#isRead) return this.#reader.finish()
     if (this.#window.closed) return invalid(`input "${this.spec.name}": its data ends too early`)
     return this.#window.keep() ? undefined : noMemory()
   }

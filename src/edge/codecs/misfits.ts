@@ -4,7 +4,8 @@ import type { Refusal } from '../../core/refusal.ts'
 import type { TensorSpec } from '../../core/signature.ts'
 import { badInput, longNumber, misspelt, notFinite, notJson } from './complaints.ts'
 import { isWhole, maxNumberBytes, numberEnd, textOf } from './numbers.ts'
-import { listStart, objectStart, wordEnd } from './scanner.ts'
+import { listStart, objectStart } from './scanner.ts'
+import { isCutWord, wordEnd } from './words.ts'
 import { quote } from './strings.ts'
 import type { Window } from './window.ts'
 
@@ -15,9 +16,8 @@ export function misfitOf({ name, datatype }: TensorSpec, element: number, window
   const because = (why: string): Refusal => badInput(name, `element ${element} ${why}`)
   const first = bytes[at]!
   if (first === quote || first === listStart || first === objectStart) return because(notA(datatype))
-  const wordAt = wordEnd(bytes, at)
-  if (wordAt === bytes.length && !window.closed) return 'hungry'
-  const word = textOf(bytes, at, wordAt)
+  if (!window.closed && isCutWord(bytes, at)) return 'hungry'
+  const word = textOf(bytes, at, wordEnd(bytes, at))
   if (word === 'true' || word === 'false' || word === 'null') return because(notA(datatype))
   const end = numberEnd(bytes, at)
   if (end - at > maxNumberBytes) return longNumber(place, name)

@@ -2,6 +2,7 @@
 import type { Lease } from '../../core/arena.ts'
 import type { NumericArray, NumericDatatype } from '../../core/datatype.ts'
 import type { TensorData } from '../../core/tensor.ts'
+import { sliceBytes } from './decoder.ts'
 import {
   oneByOne,
   readAnyFloats,
@@ -11,40 +12,40 @@ import {
   type Cursor,
   type ReadElements,
 } from './numbers.ts'
-import { enlarge, type ElementStore } from './store.ts'
+import { GrowingArray, type ElementStore } from './store.ts'
 
 export class NumberStore implements ElementStore {
   readonly isOpen = false
   /** A look at the text tells. */
   readonly problem = undefined
-  readonly #datatype: NumericDatatype
-  readonly #lease: Lease
   readonly #read: ReadElements
-  #data: NumericArray | undefined
+  readonly #array: GrowingArray<NumericArray>
 
   /** `nonFinite`: floats may be NaN or infinite. */
   constructor(datatype: NumericDatatype, nonFinite: boolean, lease: Lease) {
-    this.#datatype = datatype
     this.#read = readerFor(datatype, nonFinite)
-    this.#lease = lease
+    this.#array = new GrowingArray(datatype, lease)
   }
 
   get capacity(): number {
-    return this.#data?.length ?? 0
+    return this.#array.capacity
   }
 
   grow(capacity: number): boolean {
-    const larger = enlarge(this.#data, this.#datatype, capacity, this.#lease)
-    if (larger) this.#data = larger
-    return larger !== undefined
+    return this.#array.grow(capacity)
+  }
+
+  settle(bytes: number): void {
+    this.#array.settle(bytes)
   }
 
   read(bytes: Uint8Array, at: number, cursor: Cursor): number {
-    return this.#read(bytes, at, this.#data as never, cursor)
+    return this.#read(bytes, at, this.#array.data as never, cursor)
   }
 
-  finish(count: number): TensorData {
-    const data = this.#data!
+  finish(count: number): TensorData | undefined {
+    if (!this.#array.settle(sliceBytes)) return undefined
+    const data = this.#array.data!
     return data.length === count ? data : data.subarray(0, count)
   }
 }

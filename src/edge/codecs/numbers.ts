@@ -61,19 +61,23 @@ const longestBig = 20
 /** Near the end of FP32's range the slow way decides. */
 const safelyFinite = 3e38
 
-/** The place behind a number as RFC 8259 section 6 writes it; -1 if there is none. */
+/**
+ * The place behind a number as RFC 8259 section 6 writes it; -1 if there is none. Whatever goes on for more than
+ * `maxNumberBytes` is told by a place beyond them, and not followed to its end.
+ */
 export function numberEnd(bytes: Uint8Array, at: number): number {
+  const last = at + maxNumberBytes
   let p = bytes[at] === minus ? at + 1 : at
   if (bytes[p] === zero) p++
-  else if ((p = digitsEnd(bytes, p)) < 0) return -1
-  if (bytes[p] === point && (p = digitsEnd(bytes, p + 1)) < 0) return -1
+  else if ((p = digitsEnd(bytes, p, last)) < 0) return -1
+  if (bytes[p] === point && (p = digitsEnd(bytes, p + 1, last)) < 0) return -1
   if ((bytes[p]! | 0x20) === 0x65) {
     p++
     if (bytes[p] === plus || bytes[p] === minus) p++
-    p = digitsEnd(bytes, p)
+    p = digitsEnd(bytes, p, last)
   }
   // 01: a digit cannot follow a whole number.
-  return isDigit(bytes[p]) ? -1 : p
+  return isDigit(bytes[p]) && p <= last ? -1 : p
 }
 
 /** The same, for a number that is not too long. */
@@ -82,10 +86,11 @@ function tokenEnd(bytes: Uint8Array, at: number): number {
   return end - at > maxNumberBytes ? -1 : end
 }
 
-function digitsEnd(bytes: Uint8Array, at: number): number {
+/** Behind the digits at `at`; -1 if there are none. Not far beyond `last`, where it does not matter any more. */
+function digitsEnd(bytes: Uint8Array, at: number, last: number): number {
   let p = at
-  while (isDigit(bytes[p])) p++
-  return p === at ? -1 : p
+  while (p <= last && isDigit(bytes[p])) p++
+  return p === at && p <= last ? -1 : p
 }
 
 /** False behind the end as well, where there is no byte. */

@@ -11,7 +11,7 @@ import { varies, type Signature, type TensorSpec } from '../../core/signature.ts
 import { elementCount, joinStrings, viewOf, type TensorData } from '../../core/tensor.ts'
 import { areBits, neitherBit, stringProblem } from './binary.ts'
 import { badInput, invalid, noMemory } from './complaints.ts'
-import type { BodyPlan, Decoder } from './decoder.ts'
+import { sliceBytes, type BodyPlan, type Decoder } from './decoder.ts'
 import { fit, fittingShape, prepare, type Prepared } from './fit.ts'
 
 export class RawDecoder implements Decoder {
@@ -34,9 +34,10 @@ export class RawDecoder implements Decoder {
     return this.#body.append(chunk) ? undefined : noMemory()
   }
 
-  end(): InferRequest | Refusal {
+  end(): InferRequest | Refusal | undefined {
     const empty = this.write(new Uint8Array(0))
     if (empty) return empty
+    if (!this.#body.settle(sliceBytes)) return undefined
     const { contract, rowAxis } = this.#known
     const spec = contract.inputs[0]!
     const { bytes } = this.#body

@@ -43,10 +43,14 @@ export class RequestDecoder implements Decoder {
     this.#tools = { known: prepare(contract), options, lease }
     this.#jsonLeft = plan.jsonBytes ?? Infinity
     this.#window = new Window(lease)
-    this.#scanner = new Scanner(this.#window, options.json, (input) => openData(input, this.#tools))
+    this.#scanner = new Scanner(this.#window, options.json, {
+      openData: (input, place) => openData(input, place, this.#tools),
+      hold: (bytes) => lease.hold(bytes),
+    })
   }
 
   write(chunk: Uint8Array): Refusal | undefined {
+    if (chunk.length === 0) return undefined
     const left = this.#jsonLeft
     if (chunk.length <= left) return this.#scan(chunk)
     const refusal = left > 0 ? this.#scan(chunk.subarray(0, left)) : undefined

@@ -30,6 +30,8 @@ export class AnswerEncoder {
   #output = 0
   readonly #spot: Spot = { element: 0, byte: 0 }
   #isBegun = false
+  /** Whether what the output begins with is written. */
+  #isOpen = false
   /** What is behind the JSON, once that is whole. */
   #binary: BinaryPart | undefined
 
@@ -59,25 +61,27 @@ export class AnswerEncoder {
     for (; this.#output < wanted.length; this.#output++) {
       const { name, binary } = wanted[this.#output]!
       const tensor = this.#tensorOf(name)
-      const isNew = spot.element === 0 && spot.byte === 0
-      if (isNew) this.#open(tensor)
-      if (binary) text.ascii(`],"parameters":{"binary_data_size":${wireSize(tensor.data)}}}`)
-      else {
-        if (isNew) text.put(dataStart)
+      if (!this.#isOpen) {
+        if (text.at >= text.fullAt) return this.#pause()
+        this.#open(tensor, binary)
+      }
+      if (!binary) {
         const write = writerFor(tensor.data, tensor.datatype === 'BOOL')
         if (!write(text, tensor.data as never, spot, this.#options.nonFinite)) return notFinite(name)
-        if (spot.element < countOf(tensor.data)) {
-          text.flush()
-          return undefined
-        }
+        if (spot.element < countOf(tensor.data)) return this.#pause()
         text.byte(listEnd)
         text.byte(objectEnd)
         spot.element = 0
       }
+      this.#isOpen = false
     }
     text.byte(listEnd)
     text.byte(objectEnd)
     return true
+  }
+
+  #pause(): undefined {
+    this.#text.flush()
   }
 
   #tensorOf(name: string): Tensor {
@@ -100,14 +104,17 @@ export class AnswerEncoder {
     }
   }
 
-  #open({ name, datatype, shape }: Tensor): void {
+  #open({ name, datatype, shape, data }: Tensor, binary: boolean): void {
     const text = this.#text
+    this.#isOpen = true
     if (this.#output > 0) text.byte(comma)
     text.put(nameAndDatatype(name, datatype))
     for (let axis = 0; axis < shape.length; axis++) {
       if (axis > 0) text.byte(comma)
       text.at = writeInteger(text.memory, text.at, shape[axis]!)
     }
+    if (binary) text.ascii(`],"parameters":{"binary_data_size":${wireSize(data)}}}`)
+    else text.put(dataStart)
   }
 }
 

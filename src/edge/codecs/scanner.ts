@@ -11,11 +11,12 @@
  * (simdjson), which without SIMD is a second pass.
  */
 import type { Refusal } from '../../core/refusal.ts'
-import { longNumber, misspelt, notFinite, notJson, notTaken } from './complaints.ts'
+import { longNumber, misspelt, noMemory, notFinite, notJson, notTaken } from './complaints.ts'
 import { longestKept, recentString } from './recent-strings.ts'
 import { maxNumberBytes, numberEnd, textOf } from './numbers.ts'
 import { quote, StringEnd, stringText } from './strings.ts'
 import type { Window } from './window.ts'
+import { isCutWord, skipSpace } from './words.ts'
 
 export type Json = Readonly<Record<string, unknown>>
 
@@ -34,6 +35,13 @@ export interface JsonLimits {
   readonly maxValues: number
 }
 
+export interface ScannerAround {
+  /** Called in front of a tensor's `data`, with what the tensor has said so far and its place in `inputs`. */
+  readonly openData: (tensor: Json, place: number) => ValueReader
+  /** Asks for leave to hold so many bytes more; says whether there is the memory. */
+  readonly hold: (bytes: number) => boolean
+}
+
 export const comma = 0x2c
 export const listStart = 0x5b
 export const listEnd = 0x5d
@@ -50,6 +58,12 @@ const aColon = 4
 const aSeparator = 5
 const nothing = 6
 
+/** What a key or a value takes in memory, about. */
+const bytesPerValue = 64
+/** A usual request need not ask for it. */
+const freelyHeld = 4_096
+const heldAtOnce = 16_384
+
 /** Of a string outside of tensor data, quotes included: names and ids have no use for more. */
 const maxStringBytes = 65_536
 
@@ -58,7 +72,7 @@ export class Scanner {
   value: unknown
   readonly #window: Window
   readonly #limits: JsonLimits
-  readonly #openData: (tensor: Json) => ValueReader
+  readonly #around: ScannerAround
   readonly #open: (Record<string, unknown> | unknown[])[] = []
   #string: StringEnd | undefined
   #expected = aValue
@@ -67,13 +81,15 @@ export class Scanner {
   #inInputs = false
   #reader: ValueReader | undefined
   #values = 0
+  /** Memory that what was read takes, about, and how much of it may be taken. */
+  #heldBytes = 0
+  #mayHold = freelyHeld
   #refusal: Refusal | undefined
 
-  /** `openData` is called in front of a tensor's `data`, with what the tensor has said so far. */
-  constructor(window: Window, limits: JsonLimits, openData: (tensor: Json) => ValueReader) {
+  constructor(window: Window, limits: JsonLimits, around: ScannerAround) {
     this.#window = window
     this.#limits = limits
-    this.#openData = openData
+    this.#around = around
   }
 
   /** Goes through what the window holds. Behind a document that is `done` only white space may come. */
@@ -154,8 +170,13 @@ export class Scanner {
     if (byte !== colon) return this.#fail('a colon is missing')
     this.#window.at++
     this.#expected = aValue
-    if (this.#key === 'data' && this.#isTensor()) this.#reader = this.#openData(this.#open[2] as Json)
+    if (this.#key === 'data' && this.#isTensor()) this.#openData()
     return true
+  }
+
+  #openData(): void {
+    const [, inputs, tensor] = this.#open
+    this.#reader = this.#around.openData(tensor as Json, (inputs as unknown[]).length - 1)
   }
 
   /** Whether what is open is an object right inside the list `inputs` of the document. */
@@ -201,8 +222,17 @@ export class Scanner {
 
   #count(): boolean {
     const { maxValues } = this.#limits
-    if (++this.#values <= maxValues) return true
+    if (++this.#values <= maxValues) return this.#hold(bytesPerValue)
     return this.#refuse(`it holds more than ${maxValues} keys and values outside of tensor data`, this.#window.at)
+  }
+
+  #hold(bytes: number): boolean {
+    this.#heldBytes += bytes
+    while (this.#heldBytes > this.#mayHold) {
+      if (!this.#around.hold(heldAtOnce)) return this.#stop(noMemory())
+      this.#mayHold += heldAtOnce
+    }
+    return true
   }
 
   /** Undefined if it is not whole yet, or if there is a problem. */
@@ -229,7 +259,8 @@ export class Scanner {
     const { bytes, at } = this.#window
     const string = (this.#string ??= new StringEnd())
     const end = string.find(bytes, at)
-    if ((end < 0 ? bytes.length : end) - at > maxStringBytes) {
+    const reached = string.problem === '' ? bytes.length : string.problemAt
+    if ((end < 0 ? reached : end) - at > maxStringBytes) {
       this.#refuse(`a string has more than ${maxStringBytes} bytes`, at)
       return undefined
     }
@@ -239,9 +270,10 @@ export class Scanner {
     }
     const text = stringText(bytes, at + 1, end - 1, string)
     string.reset()
-    if (text === undefined) this.#fail('a string is not UTF-8')
-    else this.#window.at = end
-    return text
+    if (text === undefined) return void this.#fail('a string is not UTF-8')
+    this.#window.at = end
+    // Beyond ASCII a character takes two.
+    return this.#hold(2 * text.length) ? text : undefined
   }
 
   #readLiteral(text: string, value: boolean | null): boolean {
@@ -257,10 +289,8 @@ export class Scanner {
   #readNumber(): boolean {
     const { bytes, at, closed } = this.#window
     const end = numberEnd(bytes, at)
-    const isCut = (end < 0 || end === bytes.length) && !closed && wordEnd(bytes, at) === bytes.length
-    const length = (isCut ? bytes.length : end) - at
-    if (length > maxNumberBytes) return this.#stop(longNumber(this.#window.placeOf(at)))
-    if (isCut) return false
+    if (end - at > maxNumberBytes) return this.#stop(longNumber(this.#window.placeOf(at)))
+    if ((end < 0 || end === bytes.length) && !closed && isCutWord(bytes, at)) return false
     if (end < 0) return this.#failAtWord()
     this.#window.at = end
     return this.#put(numberOf(bytes, at, end))
@@ -288,42 +318,6 @@ export class Scanner {
 }
 
 const tooEarly = 'it ends too early'
-
-/** Goes to the next byte that is not white space; undefined if there is none yet. */
-export function skipSpace(window: Window): number | undefined {
-  const { bytes } = window
-  let p = window.at
-  let byte = bytes[p]
-  // Most often there is none.
-  if (byte! > 0x20) return byte
-  while (isSpace(byte)) byte = bytes[++p]
-  window.at = p
-  return byte
-}
-
-export function isSpace(byte: number | undefined): boolean {
-  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
-}
-
-/** The place behind whatever may be part of a number or a literal. */
-export function wordEnd(bytes: Uint8Array, at: number): number {
-  let p = at
-  while (isWordByte(bytes[p])) p++
-  return p
-}
-
-/** Letters, digits, signs and the point. */
-function isWordByte(byte: number | undefined): boolean {
-  if (byte === undefined) return false
-  const letter = byte | 0x20
-  return (
-    (byte >= 0x30 && byte <= 0x39) ||
-    (letter >= 0x61 && letter <= 0x7a) ||
-    byte === 0x2e ||
-    byte === 0x2d ||
-    byte === 0x2b
-  )
-}
 
 /** Dimensions and the like are short and whole. */
 function numberOf(bytes: Uint8Array, from: number, to: number): number {

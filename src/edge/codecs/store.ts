@@ -1,7 +1,7 @@
 /** Where a tensor's JSON elements go: memory that grows as they come, so that a shape that promises more gets none. */
-import type { Lease } from '../../core/arena.ts'
+import { Move, type Lease } from '../../core/arena.ts'
 import { numerics, type NumericArray, type NumericDatatype } from '../../core/datatype.ts'
-import type { TensorData } from '../../core/tensor.ts'
+import { bytesOf, type TensorData } from '../../core/tensor.ts'
 import type { Cursor } from './numbers.ts'
 
 /** Why an element could not be stored, where the store knows better than a look at its text would tell. */
@@ -20,32 +20,58 @@ export interface ElementStore {
   readonly problem: StoreProblem | undefined
   /** Makes room for `capacity` elements; says whether there was the memory. */
   grow(capacity: number): boolean
+  /** Goes on with what growing has left to do, for about so many bytes. */
+  settle(bytes: number): void
   /**
    * Reads and stores the element at `at`, or the rest of it, and maybe some behind; moves the cursor. Returns the place
    * behind; -1 if what is there cannot be stored; `notWhole` if it goes on beyond the bytes, of which those before
    * `cursor.at` are done with.
    */
   read(bytes: Uint8Array, at: number, cursor: Cursor): number
-  /** The first `count` elements. */
-  finish(count: number): TensorData
+  /** The first `count` elements; undefined if there is more to do. */
+  finish(count: number): TensorData | undefined
 }
 
 export const notWhole = -2
 
-/** An array of so many elements that begins with what was there; undefined if there is no memory. */
-export function enlarge(
-  before: NumericArray | undefined,
-  datatype: NumericDatatype,
-  capacity: number,
-  lease: Lease,
-): NumericArray | undefined {
-  const { array, bytes } = numerics[datatype]
-  const buffer = lease.take(capacity * bytes)
-  if (!buffer) return undefined
-  const data = new array(buffer, 0, capacity)
-  if (before) {
-    data.set(before as never)
-    lease.drop(before.buffer as ArrayBuffer)
+/** An array of numbers that may be made longer, with what is in it. */
+export class GrowingArray<T extends NumericArray> {
+  data: T | undefined
+  readonly #datatype: NumericDatatype
+  readonly #lease: Lease
+  /** From an array that is held until it is over. */
+  #move: Move | undefined
+  #before: T | undefined
+
+  constructor(datatype: NumericDatatype, lease: Lease) {
+    this.#datatype = datatype
+    this.#lease = lease
   }
-  return data
+
+  get capacity(): number {
+    return this.data?.length ?? 0
+  }
+
+  /** Says whether there was the memory. */
+  grow(capacity: number): boolean {
+    const { array, bytes } = numerics[this.#datatype]
+    this.settle(Infinity)
+    const buffer = this.#lease.take(capacity * bytes)
+    if (!buffer) return false
+    this.#before = this.data
+    this.data = new array(buffer, 0, capacity) as T
+    if (this.#before) this.#move = new Move(bytesOf(this.#before), bytesOf(this.data))
+    this.settle(0)
+    return true
+  }
+
+  /** Goes on with what growing has left to do, for about so many bytes; says whether that was all. */
+  settle(bytes: number): boolean {
+    if (!this.#move) return true
+    if (!this.#move.go(bytes)) return false
+    this.#move = undefined
+    this.#lease.drop(this.#before!.buffer as ArrayBuffer)
+    this.#before = undefined
+    return true
+  }
 }

@@ -65,14 +65,41 @@ export class StringEnd {
   }
 }
 
+/** What a letter behind a backslash stands for; 0 if that is for nothing, or for more than the letter. */
+export const plainEscapes = new Uint8Array(256)
+for (const [i, letter] of Object.entries('"\\/bfnrt'))
+  plainEscapes[letter.charCodeAt(0)] = '"\\/\b\f\n\r\t'.charCodeAt(Number(i))
+
+/** Of the escapes that stand for a UTF-16 unit. */
+export const unitEscape = 0x75
+/** A unit that has not come whole, and one that is none. */
+export const cutUnit = -1
+export const noUnit = -2
+
+/** What a hexadecimal digit is worth; 16 for what is none. */
+const digitValues = new Uint8Array(256).fill(16)
+for (const digit of '0123456789abcdefABCDEF') digitValues[digit.charCodeAt(0)] = parseInt(digit, 16)
+
+/** The UTF-16 unit in the four digits at `at`. */
+export function unitAt(bytes: Uint8Array, at: number): number {
+  let unit = 0
+  for (let p = at; p < at + 4; p++) {
+    if (p >= bytes.length) return cutUnit
+    const value = digitValues[bytes[p]!]!
+    if (value === 16) return noUnit
+    unit = unit * 16 + value
+  }
+  return unit
+}
+
 /** Of an escape at `at`: 0 if there is no such one, -1 if that cannot be told yet. */
 function escapeLength(bytes: Uint8Array, at: number): number {
   const kind = bytes[at + 1]
   if (kind === undefined) return -1
-  if (kind !== 0x75) return '"\\/bfnrt'.includes(String.fromCharCode(kind)) ? 2 : 0
-  const digits = textOf(bytes, at + 2, Math.min(at + 6, bytes.length))
-  if (!/^[\da-f]*$/i.test(digits)) return 0
-  return digits.length === 4 ? 6 : -1
+  if (kind !== unitEscape) return plainEscapes[kind]! > 0 ? 2 : 0
+  const unit = unitAt(bytes, at + 2)
+  if (unit === noUnit) return 0
+  return unit === cutUnit ? -1 : 6
 }
 
 /** The text of a string whose end was found, between its quotes; undefined if its bytes are not UTF-8. */
