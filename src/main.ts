@@ -41,6 +41,8 @@ program
   .option('-u, --url <url>', 'where the gateway is', 'http://127.0.0.1:8080')
   .option('-m, --model-version <version>', 'a certain version of the model')
   .option('--ca <file>', 'who signed the certificate of the gateway, as PEM, if it speaks HTTPS')
+  .option('--cert <file>', 'a certificate of your own, as PEM, if the gateway asks for one')
+  .option('--key <file>', 'its key, as PEM')
   .addHelpText('after', '\nExample:\n  penstock infer digits --input config/models/digits/1/samples/seven.json')
   .action(infer)
 

@@ -1,6 +1,8 @@
 /** `penstock cert`: certificates for development, signed by an authority of one's own. */
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
+
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { isIPv6 } from 'node:net'
 import { dirname, join, relative } from 'node:path'
 import { systemClock } from '../core/clock.ts'
 import { issue, type Issued } from './certificate.ts'
@@ -17,18 +19,24 @@ const leafDays = 397
 const usualNames = ['localhost', '127.0.0.1', '::1']
 const authorityName = 'Penstock development authority'
 
+/** What the files of a folder are called; a client's are called after it. */
+const authorityFile = 'ca'
+const serverFile = 'server'
+
 export async function cert(names: readonly string[], { out, client }: CertOptions): Promise<void> {
-  await mkdir(out, { recursive: true })
-  const by = (await readAuthority(out)) ?? (await makeAuthority(out))
-  const file = client ?? 'server'
+  const file = client ?? serverFile
   if (!/^[\w.-]+$/.test(file)) failWith(`"${file}" cannot be a file: use letters, digits, . _ -`)
+  if (client === authorityFile || client === serverFile)
+    failWith(`--client ${client}: ${client}.pem is a file of its own; choose another name`)
   const certFile = join(out, `${file}.pem`)
-  await refuseOthers(certFile, by)
-  const own = client === undefined ? (names.length > 0 ? names : usualNames) : names
+  const found = await readAuthority(join(out, `${authorityFile}.pem`))
+  await refuseOthers(certFile, found)
+  const by = found ?? (await makeAuthority(out))
+  const own = client === undefined && names.length === 0 ? usualNames : names
   const subject = client ?? own[0]!
   const as = client === undefined ? 'server' : 'client'
   const { cert: pem, key } = issue({ subject, days: leafDays, issued: { by, as, names: own } }, systemClock.epoch())
-  await write(certFile, pem, keyFileOf(certFile), key)
+  await write(certFile, pem, key)
   process.stdout.write(client === undefined ? serverAdvice(certFile, own) : clientAdvice(certFile))
 }
 
@@ -36,26 +44,34 @@ function keyFileOf(certFile: string): string {
   return certFile.replace(/\.pem$/, '-key.pem')
 }
 
-async function write(certFile: string, pem: string, keyFile: string, key: string): Promise<void> {
-  await writeFile(keyFile, key, { mode: 0o600 })
-  await writeFile(certFile, pem)
+async function write(certFile: string, pem: string, key: string): Promise<void> {
+  try {
+    await mkdir(dirname(certFile), { recursive: true })
+    await writeFile(keyFileOf(certFile), key, { mode: 0o600 })
+    await writeFile(certFile, pem)
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException
+    failWith(`${path}: cannot be written (${code})`)
+  }
 }
 
 async function makeAuthority(out: string): Promise<Issued> {
   const made = issue({ subject: authorityName, days: authorityDays }, systemClock.epoch())
-  const file = join(out, 'ca.pem')
-  await write(file, made.cert, keyFileOf(file), made.key)
+  await write(join(out, `${authorityFile}.pem`), made.cert, made.key)
   return made
 }
 
-/** The authority that an earlier call made, so that whoever trusts it goes on doing so. */
-async function readAuthority(out: string): Promise<Issued | undefined> {
-  const file = join(out, 'ca.pem')
-  const [pem, key] = await Promise.all(
-    [file, keyFileOf(file)].map((each) => readFile(each, 'utf8').catch(() => undefined)),
-  )
-  if (pem === undefined || key === undefined) return undefined
-  const { publicKey, subject } = new X509Certificate(pem)
+/** The authority that an earlier call made, so that whoever trusts it goes on doing so; undefined if there is none. */
+async function readAuthority(file: string): Promise<Issued | undefined> {
+  const [pem, key] = await readPair(file)
+  if (pem === undefined && key === undefined) return undefined
+  if (pem === undefined || key === undefined) {
+    const [there, missing] = pem === undefined ? [keyFileOf(file), file] : [file, keyFileOf(file)]
+    return failWith(`${there} is there without ${missing}: ${elsewhere}`)
+  }
+  const certificate = parse(pem)
+  if (!certificate?.ca || !isKeyOf(certificate, key)) return failWith(`${file} is no authority of mine: ${elsewhere}`)
+  const { publicKey, subject } = certificate
   const keyId = createHash('sha1')
     .update(publicKey.export({ type: 'spki', format: 'der' }))
     .digest()
@@ -63,11 +79,35 @@ async function readAuthority(out: string): Promise<Issued | undefined> {
 }
 
 /** What somebody else has issued is not to be overwritten. */
-async function refuseOthers(file: string, { cert: authority }: Issued): Promise<void> {
-  const pem = await readFile(file, 'utf8').catch(() => undefined)
-  if (pem === undefined) return
-  if (new X509Certificate(pem).checkIssued(new X509Certificate(authority))) return
-  failWith(`${file} is there already, and no certificate of this authority: choose another folder with --out`)
+async function refuseOthers(file: string, authority: Issued | undefined): Promise<void> {
+  const [pem, key] = await readPair(file)
+  if (pem === undefined && key === undefined) return
+  if (pem === undefined) failWith(`${keyFileOf(file)} is there without ${file}: ${elsewhere}`)
+  const isMine = authority && parse(pem)?.checkIssued(new X509Certificate(authority.cert))
+  if (!isMine) failWith(`${file} is there already, and no certificate of this authority: ${elsewhere}`)
+}
+
+const elsewhere = 'choose another folder with --out'
+
+/** A certificate and its key, as far as they are there. */
+function readPair(file: string): Promise<(string | undefined)[]> {
+  return Promise.all([file, keyFileOf(file)].map((each) => readFile(each, 'utf8').catch(() => undefined)))
+}
+
+function parse(pem: string): X509Certificate | undefined {
+  try {
+    return new X509Certificate(pem)
+  } catch {
+    return undefined
+  }
+}
+
+function isKeyOf(certificate: X509Certificate, key: string): boolean {
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(key))
+  } catch {
+    return false
+  }
 }
 
 function serverAdvice(certFile: string, names: readonly string[]): string {
@@ -86,8 +126,14 @@ edge:
         key: ${shownKey}
 
 Then:
-  curl --cacert ${authority} https://${names[0]}:8080/v2
+  curl --cacert ${authority} ${urlOf(names)}
 `
+}
+
+/** Of a gateway that stands for these names, as curl takes it. */
+function urlOf(names: readonly string[]): string {
+  const name = names.find((each) => !each.includes('*')) ?? names[0]!.replace('*', 'any')
+  return isIPv6(name) ? `'https://[${name}]:8080/v2'` : `https://${name}:8080/v2`
 }
 
 function clientAdvice(certFile: string): string {

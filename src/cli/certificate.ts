@@ -65,7 +65,8 @@ function leafExtensions(names: readonly string[], use: 'server' | 'client'): Buf
     // Digital signature.
     extension(15, bits(0x80, 7), true),
     extension(37, sequence(objectId(1, 3, 6, 1, 5, 5, 7, 3, use === 'server' ? 1 : 2))),
-    extension(17, sequence(...names.map(generalName))),
+    // An empty list must not be there (RFC 5280 section 4.2.1.6).
+    ...(names.length > 0 ? [extension(17, sequence(...names.map(generalName)))] : []),
   ]
 }
 

@@ -1,6 +1,9 @@
 /** `penstock infer`: sends a request file to a running gateway and shows the answer. */
 import { readFile } from 'node:fs/promises'
-import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import { request as requestHttp } from 'node:http'
+import { request as requestHttps, type RequestOptions } from 'node:https'
+import { buffer } from 'node:stream/consumers'
+import { getCACertificates } from 'node:tls'
 import { failWith } from './report.ts'
 
 export interface InferOptions {
@@ -8,34 +11,68 @@ export interface InferOptions {
   readonly url: string
   readonly modelVersion?: string
   readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
 }
 
-export async function infer(model: string, { input, url, modelVersion, ca }: InferOptions): Promise<void> {
-  if (ca !== undefined) await trust(ca)
-  const body = await readFile(input).catch((error: NodeJS.ErrnoException) => {
-    return failWith(error.code === 'ENOENT' ? `${input}: no such file` : `${input}: cannot be read (${error.code})`)
-  })
+interface Answer {
+  readonly status: number
+  readonly text: string
+}
+
+export async function infer(model: string, options: InferOptions): Promise<void> {
+  const { input, url, modelVersion } = options
+  const body = await read(input)
   const version = modelVersion === undefined ? '' : `/versions/${encodeURIComponent(modelVersion)}`
   const target = `${url.replace(/\/$/, '')}/v2/models/${encodeURIComponent(model)}${version}/infer`
-  const headers = { 'content-type': 'application/json' }
-  const response = await fetch(target, { method: 'POST', headers, body }).catch((error: unknown) => {
-    const cause =
-      error instanceof Error ? ((error.cause as NodeJS.ErrnoException | undefined)?.code ?? error.message) : ''
-    if (/CERT|SIGNATURE|ISSUER/.test(cause)) {
-      return failWith(`the certificate of ${url} is not trusted here (${cause}): name who signed it with --ca`)
-    }
-    return failWith(`no answer from ${url} (${cause}): is a gateway running there? \`npm start\` starts one`)
-  })
-  const text = await response.text()
-  if (response.ok) process.stdout.write(`${text}\n`)
-  else failWith(`${response.status}: ${errorOf(text)}`)
+  if (!/^https?:$/.test(URL.parse(target)?.protocol ?? '')) failWith(`--url ${url}: this is no URL of http or https`)
+  const credentials = await readCredentials(options)
+  const { status, text } = await post(target, body, credentials).catch((error: NodeJS.ErrnoException) =>
+    failWith(explain(url, error)),
+  )
+  if (status === 200) process.stdout.write(`${text}\n`)
+  else failWith(`${status}: ${errorOf(text)}`)
 }
 
-async function trust(file: string): Promise<void> {
-  const pem = await readFile(file, 'utf8').catch(({ code }: NodeJS.ErrnoException) => {
+function read(file: string): Promise<Buffer> {
+  return readFile(file).catch(({ code }: NodeJS.ErrnoException) => {
     return failWith(code === 'ENOENT' ? `${file}: no such file` : `${file}: cannot be read (${code})`)
   })
-  setDefaultCACertificates([...getCACertificates('default'), pem])
+}
+
+async function readCredentials({ ca, cert, key }: InferOptions): Promise<RequestOptions> {
+  return {
+    ...(ca !== undefined && { ca: [...getCACertificates('default'), String(await read(ca))] }),
+    ...(cert !== undefined && { cert: await read(cert) }),
+    ...(key !== undefined && { key: await read(key) }),
+  }
+}
+
+function post(url: string, body: Buffer, credentials: RequestOptions): Promise<Answer> {
+  const headers = { 'content-type': 'application/json', 'content-length': body.length }
+  const request = url.startsWith('https:') ? requestHttps : requestHttp
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method: 'POST', headers, ...credentials }, (response) => {
+      buffer(response).then((bytes) => resolve({ status: response.statusCode!, text: String(bytes) }), reject)
+    })
+    sent.on('error', reject)
+    sent.end(body)
+  })
+}
+
+/** What to do about no answer, in one line. */
+function explain(url: string, { code = '', message }: NodeJS.ErrnoException): string {
+  const why = code || message
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `the certificate of ${url} is for another name: ${message}`
+  if (code === 'CERT_HAS_EXPIRED') return `the certificate of ${url} has expired`
+  if (/^(UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|CERT_)/.test(code))
+    return `the certificate of ${url} is not trusted here (${why}): name who signed it with --ca`
+  if (/^ERR_(SSL|OSSL)/.test(code)) return `${url} and this client do not agree (${why})${clientHint(code)}`
+  return `no answer from ${url} (${why}): is a gateway running there? \`npm start\` starts one`
+}
+
+function clientHint(code: string): string {
+  return /CERTIFICATE|HANDSHAKE|UNKNOWN_CA/.test(code) ? ': it may want a certificate, named with --cert and --key' : ''
 }
 
 function errorOf(text: string): string {

@@ -8,7 +8,7 @@ export class HandshakeGate {
   readonly #max: number
   readonly #clock: Clock
   readonly #waiting = new Set<() => void>()
-  #running = 0
+  readonly #running = new Set<() => void>()
   #turnDue = false
 
   constructor(max: number, clock: Clock) {
@@ -16,28 +16,25 @@ export class HandshakeGate {
     this.#clock = clock
   }
 
-  /** Calls `start` when it is this one's turn; the returned function takes it out of the line. */
+  /** Calls `start` when it is this one's turn. The returned function says that it is over, or need not begin any more. */
   enter(start: () => void): () => void {
     this.#waiting.add(start)
     this.#schedule()
-    return () => this.#waiting.delete(start)
-  }
-
-  /** A handshake that was started is over, however it ended. */
-  leave(): void {
-    this.#running--
-    this.#schedule()
+    return () => {
+      this.#waiting.delete(start)
+      if (this.#running.delete(start)) this.#schedule()
+    }
   }
 
   #schedule(): void {
-    if (this.#turnDue || this.#waiting.size === 0 || this.#running >= this.#max) return
+    if (this.#turnDue || this.#waiting.size === 0 || this.#running.size >= this.#max) return
     this.#turnDue = true
     this.#clock.soon(() => {
       this.#turnDue = false
       const [next] = this.#waiting
       if (!next) return
       this.#waiting.delete(next)
-      this.#running++
+      this.#running.add(next)
       next()
       this.#schedule()
     })

@@ -5,14 +5,15 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
-import { createSecureContext, createServer, type SecureContext, type SecureContextOptions } from 'node:tls'
-import type { Server, TLSSocket } from 'node:tls'
+import { createServer, type Server, type TLSSocket } from 'node:tls'
 import type { Clock } from '../../core/clock.ts'
 import type { EdgeCounts } from '../../telemetry/edge-counts.ts'
 import type { TlsOptions } from '../options.ts'
-import { readCredentials, type Certificate, type Credentials, type FileProblem } from './certificates.ts'
+import { readCredentials, type Credentials, type FileProblem } from './certificates.ts'
 import type { Connection } from './connections.ts'
 import { HandshakeGate } from './handshakes.ts'
+import { Identities } from './identities.ts'
+import { peek } from './peek.ts'
 
 export interface TlsTools {
   readonly clock: Clock
@@ -24,47 +25,49 @@ export interface TlsTools {
   readonly onPlain: (socket: Socket) => void
 }
 
-interface Identity {
-  readonly certificate: Certificate
-  readonly context: SecureContext
+interface Handshake {
+  readonly connection: Connection
+  /** Lets the next one in. */
+  leave: () => void
 }
-
-/** Clients make names up, so only so many are remembered. */
-const mostNames = 1_000
 
 export class TlsLayer {
   readonly #options: TlsOptions
   readonly #tools: TlsTools
   readonly #gate: HandshakeGate
   readonly #server: Server
-  /** Connections in their handshake, by their two ends. */
-  readonly #shaking = new Map<string, Connection>()
-  readonly #byName = new Map<string, SecureContext>()
+  /** Those that are not over, by the two ends of their connection. */
+  readonly #handshakes = new Map<string, Handshake>()
   #credentials: Credentials
-  #identities: readonly Identity[] = []
-  #ticketKeys = randomBytes(48)
+  #identities: Identities
+  #ticketKeys: Buffer
   #ticketsFrom: number
   #problem = ''
   #closed = false
   #cancelLook: () => void
 
-  /** Throws what OpenSSL says if it cannot use the credentials. */
-  private constructor(options: TlsOptions, credentials: Credentials, tools: TlsTools) {
+  private constructor(
+    options: TlsOptions,
+    tools: TlsTools,
+    { credentials, identities, ticketKeys }: { credentials: Credentials; identities: Identities; ticketKeys: Buffer },
+  ) {
     const { clock } = tools
     this.#options = options
     this.#tools = tools
     this.#credentials = credentials
+    this.#identities = identities
+    this.#ticketKeys = ticketKeys
     this.#gate = new HandshakeGate(options.maxHandshakes, clock)
     this.#server = createServer({
       ALPNProtocols: ['h2', 'http/1.1'],
-      SNICallback: (name, choose) => choose(null, this.#contextFor(name)),
+      SNICallback: (name, choose) => choose(null, this.#identities.contextFor(name)),
       requestCert: options.clientCa !== undefined,
       rejectUnauthorized: true,
       handshakeTimeout: options.handshakeMs,
     })
     this.#server.on('secureConnection', (socket) => this.#secured(socket))
-    this.#server.on('tlsClientError', (error, socket) => this.#failed(error, socket))
-    this.#use(credentials)
+    this.#server.on('tlsClientError', (_error, socket) => socket.destroy())
+    this.#show(identities)
     this.#ticketsFrom = clock.now()
     this.#cancelLook = clock.after(options.reloadMs, () => void this.#look())
   }
@@ -73,33 +76,37 @@ export class TlsLayer {
   static async create(options: TlsOptions, tools: TlsTools): Promise<TlsLayer | FileProblem> {
     const credentials = await readCredentials(options)
     if ('message' in credentials) return credentials
-    try {
-      return new TlsLayer(options, credentials, tools)
-    } catch (error) {
-      return unusable(options, error)
-    }
+    const ticketKeys = newTicketKeys()
+    const identities = Identities.create(credentials, options, ticketKeys)
+    if ('message' in identities) return identities
+    return new TlsLayer(options, tools, { credentials, identities, ticketKeys })
   }
 
-  /** Begins the handshake when it is this connection's turn. */
+  /** Begins the handshake when the client has, and it is this connection's turn. */
   accept(connection: Connection): void {
     const { socket } = connection
     const { clock, counts } = this.#tools
     const ends = endsOf(socket)
-    let isRunning = false
-    const leaveLine = this.#gate.enter(() => {
-      isRunning = true
-      this.#shaking.set(ends, connection)
-      this.#server.emit('connection', socket)
-    })
+    const handshake: Handshake = { connection, leave: () => undefined }
+    this.#handshakes.set(ends, handshake)
     const cancel = clock.after(this.#options.handshakeMs, () => {
-      if (!isRunning || this.#shaking.has(ends)) socket.destroy()
+      if (this.#handshakes.has(ends)) socket.destroy()
     })
     socket.on('close', () => {
       cancel()
-      leaveLine()
-      if (!this.#shaking.delete(ends)) return
-      counts.handshakes.failed++
-      this.#gate.leave()
+      handshake.leave()
+      if (this.#handshakes.delete(ends)) counts.handshakes.failed++
+    })
+    // Whoever connects and says nothing must not take a place from those who do.
+    let isPlain = false
+    const judge = (bytes: Buffer) => {
+      isPlain = isHttp(bytes)
+      return isPlain || isWholeRecord(bytes) ? 0 : undefined
+    }
+    peek(socket, judge, { clock, ms: this.#options.handshakeMs }, (isGood) => {
+      if (!isGood) socket.destroy()
+      else if (isPlain) this.#tools.onPlain(socket)
+      else handshake.leave = this.#gate.enter(() => this.#server.emit('connection', socket))
     })
   }
 
@@ -111,29 +118,22 @@ export class TlsLayer {
 
   #secured(socket: TLSSocket): void {
     const ends = endsOf(socket)
-    const connection = this.#shaking.get(ends)
-    if (!connection) {
+    const handshake = this.#handshakes.get(ends)
+    if (!handshake || this.#isExpired(socket)) {
       socket.destroy()
       return
     }
-    this.#shaking.delete(ends)
-    this.#gate.leave()
+    this.#handshakes.delete(ends)
+    handshake.leave()
     this.#tools.counts.handshakes.ok++
-    this.#tools.onSecure(connection, socket)
+    this.#tools.onSecure(handshake.connection, socket)
   }
 
-  #failed({ code }: NodeJS.ErrnoException, socket: TLSSocket): void {
-    const connection = this.#shaking.get(endsOf(socket))
-    if (code === 'ERR_SSL_HTTP_REQUEST' && connection) this.#tools.onPlain(connection.socket)
-    else socket.destroy()
-  }
-
-  #contextFor(name: string): SecureContext | undefined {
-    const known = this.#byName.get(name)
-    if (known) return known
-    const found = this.#identities.find(({ certificate }) => certificate.leaf.checkHost(name) !== undefined)
-    if (found && this.#byName.size < mostNames) this.#byName.set(name, found.context)
-    return found?.context
+  /** A certificate is looked at when it is shown, and not when its session is resumed. */
+  #isExpired(socket: TLSSocket): boolean {
+    if (this.#options.clientCa === undefined || !socket.isSessionReused()) return false
+    const certificate = socket.getPeerX509Certificate()
+    return !certificate || certificate.validToDate.getTime() <= this.#tools.clock.epoch()
   }
 
   async #look(): Promise<void> {
@@ -149,22 +149,22 @@ export class TlsLayer {
     const { clock } = this.#tools
     const before = this.#credentials
     const isStale = clock.now() - this.#ticketsFrom >= this.#options.ticketMs
-    const isOtherTrust = credentials.clientCa !== before.clientCa
-    if (!isStale && !isOtherTrust && fingerprint(credentials) === fingerprint(before)) {
+    const needsKeys = isStale || credentials.clientCa !== before.clientCa
+    if (!needsKeys && fingerprint(credentials) === fingerprint(before)) {
       this.#problem = ''
       return
     }
-    if (isStale || isOtherTrust) {
-      this.#ticketKeys = randomBytes(48)
-      this.#ticketsFrom = clock.now()
+    const ticketKeys = needsKeys ? newTicketKeys() : this.#ticketKeys
+    const identities = Identities.create(credentials, this.#options, ticketKeys)
+    if ('message' in identities) {
+      this.#report(identities)
+      return
     }
-    try {
-      this.#use(credentials)
-      this.#credentials = credentials
-      this.#problem = ''
-    } catch (error) {
-      this.#report(unusable(this.#options, error))
-    }
+    if (needsKeys) this.#ticketsFrom = clock.now()
+    this.#ticketKeys = ticketKeys
+    this.#credentials = credentials
+    this.#problem = ''
+    this.#show(identities)
   }
 
   /** Once for each problem, and not at every look. */
@@ -174,38 +174,36 @@ export class TlsLayer {
     this.#problem = text
   }
 
-  #use({ certificates, clientCa }: Credentials): void {
-    const identities = certificates.map((certificate) => {
-      return { certificate, context: createSecureContext(this.#contextOptions(certificate, clientCa)) }
-    })
-    this.#server.setSecureContext(this.#contextOptions(certificates[0]!, clientCa))
+  #show(identities: Identities): void {
+    this.#server.setSecureContext(identities.usual)
     this.#identities = identities
-    this.#byName.clear()
+    const { certificates } = identities
     this.#tools.counts.certificates = certificates.map(({ file, leaf }) => ({ file, expiresAt: leaf.validToDate }))
   }
+}
 
-  #contextOptions({ cert, key }: Certificate, clientCa: string | undefined): SecureContextOptions {
-    const { minVersion, ciphers, ticketMs } = this.#options
-    return {
-      cert,
-      key,
-      ...(clientCa !== undefined && { ca: clientCa }),
-      minVersion: `TLSv${minVersion}`,
-      ciphers,
-      honorCipherOrder: true,
-      ticketKeys: this.#ticketKeys,
-      sessionTimeout: Math.ceil(ticketMs / 1_000),
-    }
-  }
+function newTicketKeys(): Buffer {
+  return randomBytes(48)
 }
 
 function fingerprint({ certificates, clientCa }: Credentials): string {
   return [...certificates.flatMap(({ cert, key }) => [cert, key]), clientCa].join('\n')
 }
 
-function unusable({ certificates }: TlsOptions, error: unknown): FileProblem {
-  const why = error instanceof Error ? error.message : String(error)
-  return { file: certificates[0]!.cert, message: `cannot be used with \`edge.tls\` as it is: ${why}` }
+/** Whether it begins as a method does, and no record of TLS (RFC 8446 section 5.1). */
+function isHttp(bytes: Buffer): boolean {
+  return bytes[0]! >= 0x41 && bytes[0]! <= 0x5a
+}
+
+const recordHead = 5
+/** OpenSSL says what is wrong with one that is longer. */
+const longestRecord = 16_384
+
+function isWholeRecord(bytes: Buffer): boolean {
+  if (bytes[0] !== 0x16) return true
+  if (bytes.length < recordHead) return false
+  const length = bytes.readUInt16BE(3)
+  return length > longestRecord || bytes.length >= recordHead + length
 }
 
 /** What no two open connections have in common. */
