@@ -23,6 +23,8 @@ export class DataEdge {
   readonly #http1: Http1
   readonly #http2: Http2
   #tls: TlsLayer | undefined
+  /** Connections that were one too many and are not closed yet. */
+  #leaving = 0
 
   private constructor(options: EdgeOptions, around: Surroundings) {
     const { serving, clock } = around
@@ -79,8 +81,7 @@ export class DataEdge {
       counts: serving.counts,
       onProblem,
       onSecure: (connection, socket) => this.#speakSecurely(connection, socket),
-      onPlain: (socket) =>
-        endWith(socket, refuse('invalid', 'this port speaks HTTPS: use https:// in front of its name')),
+      onPlain: (socket) => endWith(socket, notHttps, clock),
     })
     if ('message' in layer) return layer
     this.#tls = layer
@@ -114,11 +115,19 @@ export class DataEdge {
     else this.#http1.accept(connection, socket)
   }
 
-  /** Only who would read HTTP/1.1 is told why. */
+  /** Only who would read HTTP/1.1 is told why, and only so many at once: until they have read it they are connected. */
   #turnAway(socket: Socket): void {
-    if (this.#tls) socket.destroy()
-    else endWith(socket, refuse('overloaded', 'there are too many connections'))
+    if (this.#tls || this.#leaving === mostLeaving) {
+      socket.destroy()
+      return
+    }
+    this.#leaving++
+    socket.on('close', () => this.#leaving--)
+    endWith(socket, tooMany, this.#around.clock)
   }
 }
 
+const mostLeaving = 100
+const tooMany = refuse('overloaded', 'there are too many connections')
+const notHttps = refuse('invalid', 'this port speaks HTTPS: use https:// in front of its name')
 const preface = Buffer.from('PRI * HTTP/2.0\r\n')

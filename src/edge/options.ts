@@ -1,3 +1,4 @@
+import { createSecureContext } from 'node:tls'
 import * as z from 'zod'
 
 const port = z.int().min(0).max(65_535)
@@ -101,6 +102,12 @@ const http2Options = z.strictObject({
     .default(200)
     .describe('Requests that a client may cancel in a burst. Beyond it the connection ends.'),
   resetsPerSecond: count.default(50).describe('How many of those come free again each second.'),
+  maxSessionBytes: count
+    .min(1_000_000)
+    .default(64_000_000)
+    .describe(
+      'Memory for frames and for answers that are not taken yet, on one connection. Beyond it new requests on it are reset.',
+    ),
   maxBadFrames: count.default(100).describe('Frames without sense on one connection. Beyond it the connection ends.'),
   maxControlFrames: count
     .default(1_000)
@@ -108,6 +115,15 @@ const http2Options = z.strictObject({
 })
 
 const path = z.string().min(1)
+
+function areCiphers(ciphers: string): boolean {
+  try {
+    createSecureContext({ ciphers })
+    return ciphers !== ''
+  } catch {
+    return false
+  }
+}
 
 const tlsOptions = z.strictObject({
   certificates: z
@@ -130,6 +146,7 @@ const tlsOptions = z.strictObject({
     .default(
       'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305',
     )
+    .refine(areCiphers, { error: 'none of these is a cipher that OpenSSL knows' })
     .describe("In OpenSSL's notation. The default has forward secrecy and authenticated encryption only."),
   maxHandshakes: count.default(64).describe('Most handshakes at once; others wait for their turn.'),
   handshakeMs: milliseconds

@@ -3,10 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { EdgeOptions } from '../options.ts'
 import type { Connection, Ending } from '../transport/connections.ts'
+import { endLingering } from '../transport/linger.ts'
 import type { ProtocolTools } from './exchange.ts'
-
-/** Time for a client that goes on sending what was refused to look at its answer, before it is cut off. */
-const lingerMs = 2_000
 
 /**
  * What is known of the connection that a request came on. Requests that are sent ahead of the answers before them wait for
@@ -82,16 +80,9 @@ export class Channel implements Ending {
     this.connection.end()
   }
 
-  /**
-   * Makes the connection end in two steps after its last answer. To close one on which bytes are still coming in makes
-   * the kernel send a reset, which takes the answer from the client before it was read (RFC 9112 section 9.6).
-   */
+  /** Makes the connection linger after its last answer, because the client has more to send. */
   linger(): void {
     const socket = this.#socket
-    socket.destroySoon = () => {
-      socket.end()
-      const cancel = this.#tools.clock.after(lingerMs, () => socket.destroy())
-      socket.once('close', cancel)
-    }
+    socket.destroySoon = () => endLingering(socket, this.#tools.clock)
   }
 }

@@ -1,11 +1,13 @@
 /** HTTP/1.1 on `node:http`, over connections that somebody else has accepted. */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Clock } from '../../core/clock.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import type { EdgeOptions } from '../options.ts'
 import { refusalBody } from '../reply.ts'
 import { allMethods, noProxy } from '../routes.ts'
 import type { Connection } from '../transport/connections.ts'
+import { endLingering } from '../transport/linger.ts'
 import type { BodySink, Exchange, ProtocolTools } from './exchange.ts'
 import { hostFlaw, unexpected } from './flaws.ts'
 import { Channel } from './http1-channel.ts'
@@ -73,6 +75,8 @@ export class Http1 {
   /** The head did not parse, or did not come in time: there is no request to answer, only a connection to end. */
   #refuseHead({ code = '' }: NodeJS.ErrnoException, socket: Socket): void {
     const refusal = brokenHead(code)
+    // What comes behind the fault is none of its own.
+    if (socket.writableEnded) return
     if (refusal && socket.writable) this.#end(socket, refusal)
     else socket.destroy()
   }
@@ -80,7 +84,7 @@ export class Http1 {
   /** Answers by hand, if that would not be taken for the answer to a request before. */
   #end(socket: Socket, refusal: Refusal, fields = ''): void {
     const channel = this.#channels.get(socket)!
-    if (channel.mayAnswerByHand()) endWith(socket, refusal, fields)
+    if (channel.mayAnswerByHand()) endWith(socket, refusal, this.#tools.clock, fields)
     else channel.breakOff()
   }
 }
@@ -107,12 +111,13 @@ function brokenHead(code: string): Refusal | undefined {
 }
 
 /** Answers without a request, and ends the connection. */
-export function endWith(socket: Socket, refusal: Refusal, fields = ''): void {
+export function endWith(socket: Socket, refusal: Refusal, clock: Clock, fields = ''): void {
   const body = refusalBody(refusal, '')
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\nconnection: close\r\n${fields}` +
       `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   )
+  endLingering(socket, clock)
 }
 
 class Http1Exchange implements Exchange {

@@ -14,6 +14,8 @@ export class Http2Exchange implements Exchange {
   #answered = false
   /** Whether Node's own timer watches over the answer. */
   #watched = false
+  /** When it was first seen to be closed here, of which the client need not know. */
+  #closedAt: number | undefined
   #whenGone: (() => void) | undefined
   #whenClosed: (() => void) | undefined
   #whenEnded: (() => void) | undefined
@@ -25,7 +27,8 @@ export class Http2Exchange implements Exchange {
     // A stream that breaks closes, and that is heard.
     stream.on('error', () => undefined)
     stream.on('close', () => {
-      this.gone = !stream.writableFinished
+      // Node finishes what a client cancels before it is answered.
+      this.gone = !this.#answered || !stream.writableFinished
       if (this.gone) this.#whenGone?.()
       this.#whenEnded?.()
       this.#whenClosed?.()
@@ -87,11 +90,17 @@ export class Http2Exchange implements Exchange {
     if (!stream.readableEnded && !stream.endAfterHeaders) this.#readPast()
   }
 
-  /** Looked at now and then: an answer that is not taken at once is watched over. */
-  watch(stallMs: number): void {
-    if (!this.#answered || this.#watched) return
+  /**
+   * Looked at now and then: an answer that is not taken at once is watched over. Says whether not even the word got out
+   * that nobody waits for it any longer.
+   */
+  watch(now: number, stallMs: number): boolean {
+    if (!this.#answered) return false
+    if (!this.#watched) this.#stream.setTimeout(stallMs, () => this.#stream.close(NGHTTP2_CANCEL))
     this.#watched = true
-    this.#stream.setTimeout(stallMs, () => this.#stream.close(NGHTTP2_CANCEL))
+    if (!this.#stream.closed) return false
+    this.#closedAt ??= now
+    return now - this.#closedAt > stallMs
   }
 
   #flowTo(sink: BodySink): void {

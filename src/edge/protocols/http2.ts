@@ -25,7 +25,7 @@ export class Http2 {
   #cancelWatch: (() => void) | undefined
 
   constructor(options: EdgeOptions, tools: ProtocolTools) {
-    const { maxStreams, maxResets, resetsPerSecond, maxBadFrames } = options.http2
+    const { maxStreams, maxResets, resetsPerSecond, maxBadFrames, maxSessionBytes } = options.http2
     this.#options = options
     this.#tools = tools
     this.#sessionOptions = {
@@ -41,6 +41,7 @@ export class Http2 {
       streamResetRate: resetsPerSecond,
       maxSessionInvalidFrames: maxBadFrames,
       maxSessionRejectedStreams: maxBadFrames,
+      maxSessionMemory: Math.ceil(maxSessionBytes / 1e6),
     }
   }
 
@@ -48,6 +49,8 @@ export class Http2 {
   accept(connection: Connection, socket: Socket): void {
     const { counts } = this.#tools
     const session = performServerHandshake(socket, this.#sessionOptions)
+    // Of all streams together: the setting is for each of them.
+    session.setLocalWindowSize(windowBytes)
     const channel = new Channel(session, connection, { options: this.#options, tools: this.#tools })
     connection.ending = channel
     counts.open.h2++
@@ -84,6 +87,7 @@ class Channel {
   /** Requests whose streams are open. */
   readonly #exchanges = new Set<Http2Exchange>()
   #idleSince: number
+  #endedAt = 0
   #controlFrames = 0
   #controlSince: number
 
@@ -110,13 +114,18 @@ class Channel {
    * the end, which spares it that, cannot be sent: Node drops what comes after any GOAWAY without a word.
    */
   end(): void {
+    if (!this.#session.closed) this.#endedAt = this.#tools.clock.now()
     this.#session.close()
   }
 
   watch(now: number): void {
     const { idleMs, stallMs } = this.#options.connections
-    if (this.#exchanges.size === 0 && now - this.#idleSince > idleMs) this.end()
-    for (const exchange of this.#exchanges) exchange.watch(stallMs)
+    const isIdle = this.#exchanges.size === 0
+    if (isIdle && now - this.#idleSince > idleMs) this.end()
+    // Node waits for a client that stays, or that stopped within a head.
+    const isOver = isIdle && this.#session.closed && now - Math.max(this.#endedAt, this.#idleSince) > stallMs
+    const isStuck = [...this.#exchanges].some((exchange) => exchange.watch(now, stallMs))
+    if (isOver || isStuck) this.#connection.socket.destroy()
     if (now - this.#controlSince > controlPeriodMs) {
       this.#controlFrames = 0
       this.#controlSince = now
@@ -138,7 +147,8 @@ class Channel {
 
   #countControl(): void {
     if (++this.#controlFrames <= this.#options.http2.maxControlFrames) return
-    this.#session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    this.#session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    this.#session.destroy()
   }
 }
 

@@ -59,7 +59,12 @@ function readBinary(bytes: Buffer): ProxyHeader {
   // TCP over IPv4 and over IPv6.
   if (family === 0x11 && length >= 12) return { kind: 'proxied', bytes: end, address: bytes.subarray(16, 20).join('.') }
   if (family === 0x21 && length >= 36) return { kind: 'proxied', bytes: end, address: ipv6At(bytes, 16) }
-  return broken
+  return isOther(family) ? { kind: 'local', bytes: end } : broken
+}
+
+/** UDP and UNIX sockets, of which there is nothing to be learnt here (section 2.2). */
+function isOther(family: number): boolean {
+  return family === 0x12 || family === 0x22 || family === 0x31 || family === 0x32
 }
 
 /** Without zeros left out, which is enough to tell addresses apart. */
