@@ -19,7 +19,7 @@ const hasty = await startWith({
   head: { timeoutMs: 400 },
   body: { timeoutMs: 700 },
   connections: { stallMs: 400, idleMs: 1_200 },
-  http2: {},
+  http2: { maxStrayBytes: 1 },
 })
 
 function startWith({ http2, ...edge }: { http2: object } & Record<string, object>): Promise<Everywhere> {
@@ -261,6 +261,16 @@ suite('those that stall', { concurrency: true }, () => {
     const wire = await FrameWire.open(t, placeOf(hasty, protocol))
     wire.write(frame(types.headers, flags.none, 1, fieldBlock(inferFields('echo'))))
     await wire.gone()
+  })
+
+  overBoth('a client that keeps the gateway busy with nothing is cut, and others are served', async (t, protocol) => {
+    const wire = await FrameWire.open(t, placeOf(hasty, protocol))
+    wire.write(request(1, inferFields('echo')))
+    // The window of the session is free.
+    wire.write(...times(100_000, () => frame(types.window, flags.none, 0, number32(1))))
+    assert.equal((await wire.goaway()).code, codes.calm)
+    await wire.gone()
+    await servesOn(t, hasty, protocol)
   })
 
   overBoth('a body that does not come in time is answered 408, and its neighbours go on', async (t, protocol) => {

@@ -1,5 +1,6 @@
 /** Requests that are sent ahead of the answers before them: all in their order, a bounded number, and none half. */
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
 import { fixed, heldBytes, outcomes, queuedRows, until, wholeFile } from './support/client.ts'
 import { startGateway, tensor } from './support/gateway.ts'
@@ -46,6 +47,18 @@ test('of requests sent ahead without end only so many are run, and the connectio
   await wire.gone
   assert.equal(wire.unread, 0)
   assert.equal((await ran()) - before, 17)
+})
+
+test('what comes behind the last request that is run is not looked at, except what came with it', async (t) => {
+  const wire = await Wire.open(t, gateway.url)
+  let parsed = 0
+  const count = () => void parsed++
+  subscribe('http.server.request.start', count)
+  t.after(() => unsubscribe('http.server.request.start', count))
+  wire.write(first + 'GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(200_000))
+  await wire.gone
+  // About as many as there are in 64 KiB, which is what Node reads at once.
+  assert.ok(parsed < 5_000, `${parsed} requests were parsed`)
 })
 
 test('garbage behind two requests lets both be answered', async (t) => {

@@ -99,7 +99,7 @@ const http2Options = z.strictObject({
     ),
   maxStreams: count.max(10_000).default(128).describe('Most requests at once on one connection.'),
   maxResets: count
-    .default(200)
+    .default(128)
     .describe('Requests that a client may cancel in a burst. Beyond it the connection ends.'),
   resetsPerSecond: count.default(50).describe('How many of those come free again each second.'),
   maxSessionBytes: count
@@ -112,6 +112,9 @@ const http2Options = z.strictObject({
   maxControlFrames: count
     .default(1_000)
     .describe('PING and SETTINGS frames in ten seconds on one connection. Beyond it the connection ends.'),
+  maxStrayBytes: count
+    .default(1_048_576)
+    .describe('Bytes in ten seconds on one connection that belong to no request. Beyond it the connection ends.'),
 })
 
 const path = z.string().min(1)

@@ -9,6 +9,8 @@ export interface Expiring {
 
 /** So much later than it should something may be ended. */
 const periodMs = 100
+/** Those that came together end together, and others must have their turn between them. */
+const endedAtOnce = 32
 
 export class Sweep {
   readonly #clock: Clock
@@ -35,13 +37,18 @@ export class Sweep {
   }
 
   #look(): void {
-    this.#isDue = false
     const now = this.#clock.now()
+    let ended = 0
     for (const one of this.#watched) {
       if (one.expiresAt > now) continue
+      if (ended++ === endedAtOnce) {
+        this.#clock.soon(() => this.#look())
+        return
+      }
       this.#watched.delete(one)
       one.expire()
     }
+    this.#isDue = false
     this.#schedule()
   }
 }

@@ -3,15 +3,8 @@ import type { Lease } from '../../core/arena.ts'
 import type { NumericArray, NumericDatatype } from '../../core/datatype.ts'
 import type { TensorData } from '../../core/tensor.ts'
 import { sliceBytes } from './decoder.ts'
-import {
-  oneByOne,
-  readAnyFloats,
-  readBigs,
-  readFloats,
-  readIntegers,
-  type Cursor,
-  type ReadElements,
-} from './numbers.ts'
+import { oneByOne, readAnyFloats, readFloats, readIntegers, type Cursor, type ReadElements } from './numbers.ts'
+import { readBigs } from './wide-integers.ts'
 import { GrowingArray, type ElementStore } from './store.ts'
 
 export class NumberStore implements ElementStore {

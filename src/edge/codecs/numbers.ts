@@ -30,21 +30,20 @@ export type ReadElements = (bytes: Uint8Array, at: number, data: never, cursor: 
 type ReadElement = (bytes: Uint8Array, at: number, data: never, i: number) => number
 
 type Floats = Float32Array | Float64Array
-type Bigs = BigInt64Array | BigUint64Array
 /** What `readIntegers` fills: its datatypes of at most 32 bits. */
 type Integers = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array
 
 /** Of a number that is taken. A double written out in full has 1,077 characters at most. */
 export const maxNumberBytes = 2_048
 
-const zero = 0x30
+export const zero = 0x30
 const nine = 0x39
-const minus = 0x2d
+export const minus = 0x2d
 const plus = 0x2b
-const point = 0x2e
-const space = 0x20
+export const point = 0x2e
+export const space = 0x20
 /** As they are when the bits of 0x30 are turned. */
-const turnedComma = 0x2c ^ zero
+export const turnedComma = 0x2c ^ zero
 const turnedPoint = point ^ zero
 const turnedE = 0x45 ^ zero
 const turnedSmallE = 0x65 ^ zero
@@ -56,8 +55,6 @@ const powers = Float64Array.from({ length: exactPower + 1 }, (_, exponent) => Nu
 /** At most three roundings, of 2^-53 each; the rest is room for those of the ends themselves. */
 const below = 1 - 2 ** -50
 const above = 1 + 2 ** -50
-/** -9223372036854775808 */
-const longestBig = 20
 /** Near the end of FP32's range the slow way decides. */
 const safelyFinite = 3e38
 
@@ -81,7 +78,7 @@ export function numberEnd(bytes: Uint8Array, at: number): number {
 }
 
 /** The same, for a number that is not too long. */
-function tokenEnd(bytes: Uint8Array, at: number): number {
+export function tokenEnd(bytes: Uint8Array, at: number): number {
   const end = numberEnd(bytes, at)
   return end - at > maxNumberBytes ? -1 : end
 }
@@ -175,7 +172,7 @@ export function readFloats(bytes: Uint8Array, from: number, data: Floats, cursor
   }
 }
 
-function slow(end: number, cursor: Cursor): number {
+export function slow(end: number, cursor: Cursor): number {
   if (end >= 0) cursor.next++
   return end
 }
@@ -260,7 +257,7 @@ export function readIntegers(bytes: Uint8Array, from: number, data: Integers, cu
 }
 
 /** Whether digits from `first` to `end` are a whole number without more to it, and short enough for 32 bits. */
-function isPlain(bytes: Uint8Array, first: number, end: number): boolean {
+export function isPlain(bytes: Uint8Array, first: number, end: number): boolean {
   const length = end - first
   if (length === 0 || length > 9 || (length > 1 && bytes[first] === zero)) return false
   return bytes[end] !== point && (bytes[end]! | 0x20) !== 0x65
@@ -274,56 +271,7 @@ function readLongInteger(bytes: Uint8Array, at: number, data: Integers, i: numbe
   return data[i] === value ? end : -1
 }
 
-/**
- * The same for 64 bits, written as two words of 32. The loop stands here again on purpose: one loop for both, told how to
- * store, took about half as long again for UINT8.
- */
-export function readBigs(bytes: Uint8Array, from: number, data: Bigs, cursor: Cursor): number {
-  const words = new Int32Array(data.buffer, data.byteOffset, 2 * data.length)
-  const unsigned = data instanceof BigUint64Array
-  let at = from
-  for (let i = cursor.next; ;) {
-    cursor.at = at
-    cursor.next = i
-    const first = bytes[at] === minus ? at + 1 : at
-    let p = first
-    let digit = bytes[p]! ^ zero
-    let digits = 0
-    for (; digit < 10; digit = bytes[++p]! ^ zero) digits = (Math.imul(digits, 10) + digit) | 0
-    if (!isPlain(bytes, first, p)) return slow(readLongBig(bytes, at, data, i), cursor)
-    const negative = first > at && digits > 0
-    if (negative && unsigned) return -1
-    words[2 * i] = negative ? -digits : digits
-    words[2 * i + 1] = negative ? -1 : 0
-    i++
-    at = p + 1
-    const isLast = digit !== turnedComma || i === cursor.end || at + 1 >= cursor.limit
-    if (!isLast && bytes[at] === space) at++
-    if (isLast || bytes[at]! <= space) {
-      cursor.next = i
-      return p
-    }
-  }
-}
-
-/** With more digits than a double holds, or written another way than as digits. */
-function readLongBig(bytes: Uint8Array, at: number, data: Bigs, i: number): number {
-  const end = tokenEnd(bytes, at)
-  if (end < 0) return -1
-  const text = textOf(bytes, at, end)
-  // So many digits are out of range, and long to turn into a number.
-  if (end - at > longestBig && isWhole(text)) return -1
-  const value = isWhole(text) ? BigInt(text) : exactOf(Number(text))
-  if (value === undefined) return -1
-  data[i] = value
-  return data[i] === value ? end : -1
-}
-
 /** Whether it is written with all its digits. */
 export function isWhole(text: string): boolean {
   return /^-?\d+$/.test(text)
-}
-
-function exactOf(value: number): bigint | undefined {
-  return Number.isSafeInteger(value) ? BigInt(value) : undefined
 }

@@ -15,6 +15,7 @@ export class Channel implements Ending {
   readonly options: EdgeOptions
   readonly #waiting: (() => void)[] = []
   #latest: IncomingMessage | undefined
+  #isDeaf = false
   readonly #socket: Socket
   readonly #tools: ProtocolTools
 
@@ -76,7 +77,8 @@ export class Channel implements Ending {
   }
 
   #endWhenAnswered(): void {
-    this.#socket.pause()
+    if (!this.#isDeaf) deafen(this.#socket)
+    this.#isDeaf = true
     this.connection.end()
   }
 
@@ -85,4 +87,18 @@ export class Channel implements Ending {
     const socket = this.#socket
     socket.destroySoon = () => endLingering(socket, this.#tools.clock)
   }
+}
+
+/**
+ * Throws away what comes. Node's parser would read on through a pause; it leaves the socket to others once they listen. For
+ * every request that it has read beyond, it makes an error when the connection closes: with a trace each, hundreds of
+ * them would take longer than everything before.
+ */
+function deafen(socket: Socket): void {
+  const ignore = () => undefined
+  socket.on('data', ignore)
+  for (const each of socket.listeners('data')) if (each !== ignore) socket.off('data', each as () => void)
+  const { stackTraceLimit } = Error
+  socket.prependListener('close', () => (Error.stackTraceLimit = 0))
+  socket.on('close', () => (Error.stackTraceLimit = stackTraceLimit))
 }

@@ -7,6 +7,8 @@ const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants
 
 export class Http2Exchange implements Exchange {
   gone = false
+  /** Bytes of the body so far. */
+  received = 0
   readonly headers: IncomingHttpHeaders
   readonly #stream: ServerHttp2Stream
   readonly #maxUnreadBytes: number
@@ -107,7 +109,10 @@ export class Http2Exchange implements Exchange {
     const isNew = this.#sink === undefined
     this.#sink = sink
     if (!isNew) return
-    this.#stream.on('data', (chunk: Buffer) => this.#sink!.data(chunk))
+    this.#stream.on('data', (chunk: Buffer) => {
+      this.received += chunk.length
+      this.#sink!.data(chunk)
+    })
     // Also comes when the client has cancelled; but then the stream is closed already.
     this.#stream.on('end', () => {
       if (!this.#stream.aborted) this.#sink!.end()
@@ -119,8 +124,9 @@ export class Http2Exchange implements Exchange {
     let left = this.#maxUnreadBytes
     const stop = () => this.#stream.close(NGHTTP2_NO_ERROR)
     const data = (chunk: Uint8Array) => {
+      const isOver = left < 0
       left -= chunk.length
-      if (left >= 0) return
+      if (left >= 0 || isOver) return
       if (this.#stream.writableFinished) stop()
       else this.#stream.once('finish', stop)
     }

@@ -1,6 +1,6 @@
 /**
  * HTTP/2 on `node:http2`, by its streams: the interface that looks like HTTP/1.1 costs almost twice as much. nghttp2
- * counts cancelled requests, frames without sense and header blocks without end; pings and settings are counted here.
+ * counts cancelled requests, frames without sense and header blocks without end; the others are counted here.
  */
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
@@ -16,6 +16,8 @@ const windowBytes = 1_048_576
 /** How often sessions are looked at. */
 const watchMs = 1_000
 const controlPeriodMs = 10_000
+/** A byte in a frame and a record of TLS of its own is about as many. */
+const wireBytesPerByte = 64
 
 export class Http2 {
   readonly #options: EdgeOptions
@@ -88,7 +90,10 @@ class Channel {
   readonly #exchanges = new Set<Http2Exchange>()
   #idleSince: number
   #endedAt = 0
+  /** Of requests that are over. */
+  #bodyBytes = 0
   #controlFrames = 0
+  #noiseBefore = 0
   #controlSince: number
 
   constructor(
@@ -125,11 +130,25 @@ class Channel {
     // Node waits for a client that stays, or that stopped within a head.
     const isOver = isIdle && this.#session.closed && now - Math.max(this.#endedAt, this.#idleSince) > stallMs
     const isStuck = [...this.#exchanges].some((exchange) => exchange.watch(now, stallMs))
+    const noise = this.#noise()
     if (isOver || isStuck) this.#connection.socket.destroy()
+    else if (noise - this.#noiseBefore > windowBytes + this.#options.http2.maxStrayBytes) this.#calm()
     if (now - this.#controlSince > controlPeriodMs) {
       this.#controlFrames = 0
+      this.#noiseBefore = noise
       this.#controlSince = now
     }
+  }
+
+  /**
+   * Bytes that were read and belong to no request: fields beyond what a head may have, and frames that change nothing.
+   * nghttp2 works on them and tells nobody. An honest client may cut its bodies into small frames.
+   */
+  #noise(): number {
+    let body = this.#bodyBytes
+    for (const { received } of this.#exchanges) body += received
+    const heads = this.#connection.requests * this.#options.head.maxBytes
+    return this.#connection.socket.bytesRead - heads - body * wireBytesPerByte
   }
 
   #begun(exchange: Http2Exchange): void {
@@ -138,6 +157,7 @@ class Channel {
     this.#exchanges.add(exchange)
     exchange.onEnd(() => {
       this.#exchanges.delete(exchange)
+      this.#bodyBytes += exchange.received
       if (this.#exchanges.size === 0) this.#idleSince = this.#tools.clock.now()
       connection.answered()
     })
@@ -146,7 +166,11 @@ class Channel {
   }
 
   #countControl(): void {
-    if (++this.#controlFrames <= this.#options.http2.maxControlFrames) return
+    if (++this.#controlFrames > this.#options.http2.maxControlFrames) this.#calm()
+  }
+
+  #calm(): void {
+    if (this.#session.destroyed) return
     this.#session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM)
     this.#session.destroy()
   }
