@@ -128,8 +128,9 @@ function scan(body: Buffer, contract: Signature): void {
     const refusal = decoder.write(body.length <= chunkBytes ? body : body.subarray(at, at + chunkBytes))
     if (refusal) throw new Error(refusal.message)
   }
-  const request = decoder.end()
-  if (!request || isRefusal(request)) throw new Error(request?.message)
+  let request = decoder.end()
+  while (!request) request = decoder.end()
+  if (isRefusal(request)) throw new Error(request.message)
   sink = request
   lease.release()
 }

@@ -19,7 +19,7 @@ const hasty = await startWith({
   head: { timeoutMs: 400 },
   body: { timeoutMs: 700 },
   connections: { stallMs: 400, idleMs: 1_200 },
-  http2: { maxStrayBytes: 1 },
+  http2: { maxStrayBytes: 1, maxControlFrames: 50 },
 })
 
 function startWith({ http2, ...edge }: { http2: object } & Record<string, object>): Promise<Everywhere> {
@@ -305,7 +305,8 @@ suite('those that stall', { concurrency: true }, () => {
   })
 })
 
-overBoth('a client that takes nothing at all off its connection is cut', async (t, protocol) => {
+/** Asks for sixteen megabytes and does not take them. */
+async function takeNothing(t: TestContext, protocol: Http2): Promise<FrameWire> {
   const wire = await FrameWire.open(t, placeOf(hasty, protocol), { 4: 2 ** 30 })
   const ask = JSON.stringify({
     inputs: [tensor('x', 'INT64', [1], [4_000_000])],
@@ -318,5 +319,16 @@ overBoth('a client that takes nothing at all off its connection is cut', async (
   )
   await wire.frame(({ type }) => type === types.headers)
   wire.pause()
+  return wire
+}
+
+overBoth('a client that takes nothing at all off its connection is cut', async (t, protocol) => {
+  await takeNothing(t, protocol)
+  await until('its session is over', async () => (await sessions(hasty.served[protocol])) === 0)
+})
+
+overBoth('a client that is told to be calm and does not take the word is cut', async (t, protocol) => {
+  const wire = await takeNothing(t, protocol)
+  wire.write(...times(60, () => control['PING']!))
   await until('its session is over', async () => (await sessions(hasty.served[protocol])) === 0)
 })

@@ -9,6 +9,7 @@ import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { infer } from '../pipeline.ts'
 import { HttpCall, type CallTools } from './call.ts'
 import { sliceBytes } from './codecs/decoder.ts'
+import { countOf } from './codecs/element-writers.ts'
 import { AnswerEncoder, type Payload } from './codecs/response.ts'
 import { Cors } from './cors.ts'
 import { chooseEncoding, compress } from './compression.ts'
@@ -36,6 +37,8 @@ export interface Surroundings {
 const inferTypes = ['application/json', 'application/octet-stream']
 const jsonOnly = ['application/json']
 const noFields: readonly string[] = []
+/** Answers with no more elements in each output need not wait for a turn. */
+const writtenAtOnce = 2_048
 
 export class Dispatcher {
   readonly #options: EdgeOptions
@@ -142,15 +145,9 @@ export class Dispatcher {
   #encode(answer: Answer): Payload | Refusal | Promise<Payload | Refusal> {
     const encoder = new AnswerEncoder(answer, this.#tools.decoding)
     const { turns } = this.#tools
-    const goOn = async (): Promise<Payload | Refusal> => {
-      for (;;) {
-        turns.take(sliceBytes)
-        await new Promise<void>((resolve) => turns.wait(resolve))
-        const payload = encoder.next()
-        if (payload) return payload
-      }
-    }
-    return encoder.next() ?? goOn()
+    const isSmall = answer.outputs.every(({ data }) => countOf(data) <= writtenAtOnce)
+    const whole = isSmall || turns.take(sliceBytes) ? encoder.next() : undefined
+    return whole ?? turns.inSlices(sliceBytes, () => encoder.next())
   }
 
   #isLarge({ pieces }: Payload): boolean {

@@ -32,6 +32,23 @@ export class Turns {
     this.#schedule()
   }
 
+  /** Works in slices of so many bytes, each in a turn, until there is an outcome. Rejects with what `work` throws. */
+  inSlices<T>(bytes: number, work: () => T | undefined): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const goOn = () => {
+        this.take(bytes)
+        try {
+          const outcome = work()
+          if (outcome === undefined) this.wait(goOn)
+          else resolve(outcome)
+        } catch (error) {
+          reject(error)
+        }
+      }
+      this.wait(goOn)
+    })
+  }
+
   #schedule(): void {
     if (this.#isTurnDue) return
     this.#isTurnDue = true

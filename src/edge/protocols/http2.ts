@@ -89,7 +89,8 @@ class Channel {
   /** Requests whose streams are open. */
   readonly #exchanges = new Set<Http2Exchange>()
   #idleSince: number
-  #endedAt = 0
+  /** When it was first seen to be over. */
+  #endedAt: number | undefined
   /** Of requests that are over. */
   #bodyBytes = 0
   #controlFrames = 0
@@ -119,7 +120,6 @@ class Channel {
    * the end, which spares it that, cannot be sent: Node drops what comes after any GOAWAY without a word.
    */
   end(): void {
-    if (!this.#session.closed) this.#endedAt = this.#tools.clock.now()
     this.#session.close()
   }
 
@@ -127,8 +127,9 @@ class Channel {
     const { idleMs, stallMs } = this.#options.connections
     const isIdle = this.#exchanges.size === 0
     if (isIdle && now - this.#idleSince > idleMs) this.end()
-    // Node waits for a client that stays, or that stopped within a head.
-    const isOver = isIdle && this.#session.closed && now - Math.max(this.#endedAt, this.#idleSince) > stallMs
+    if (this.#session.closed || this.#session.destroyed) this.#endedAt ??= now
+    // Node waits for a client that stays, that stopped within a head, or that takes nothing.
+    const isOver = isIdle && this.#endedAt !== undefined && now - Math.max(this.#endedAt, this.#idleSince) > stallMs
     const isStuck = [...this.#exchanges].some((exchange) => exchange.watch(now, stallMs))
     const noise = this.#noise()
     if (isOver || isStuck) this.#connection.socket.destroy()
