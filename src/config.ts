@@ -63,7 +63,12 @@ const configSchema = z
       if (before.some((other) => other.name === name))
         complain(['routes', i, 'name'], `"${name}" is the name of two routes`, name)
       const twin = before.find((other) => other.match.host === match.host && pathOf(other) === pathOf(routes[i]!))
-      if (twin) complain(['routes', i, 'match'], `"${twin.name}" takes the same requests`, match)
+      if (twin)
+        complain(
+          ['routes', i, 'match'],
+          `"${twin.name}" takes the same requests: give one of them another host or path`,
+          match,
+        )
     }
   })
 

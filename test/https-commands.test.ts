@@ -175,3 +175,20 @@ test('`penstock infer` shows the certificate that it is given', async (t) => {
   assert.deepEqual([shown.code, shown.stderr], [0, ''])
   assert.match(without, /--cert and --key/)
 })
+
+test('`penstock infer` says which of its own files is wrong', async (t) => {
+  const folder = await certificateFolder(t, { server: named('server'), alice: clientCertificate(by, 'alice') })
+  const { url } = await serveTls(t, { certificates: pairsIn(folder, 'server') })
+  const alice = `${folder}/alice.pem`
+  const wrong: [args: string[], said: RegExp][] = [
+    [['--cert', alice], /--cert and --key belong together/],
+    [
+      ['--cert', alice, '--key', `${folder}/server-key.pem`],
+      /alice\.pem and .*server-key\.pem are no certificate and its key/,
+    ],
+    [['--ca', 'echo.json'], /echo\.json: holds no certificate/],
+    [['--ca', alice], /is not signed by .*alice\.pem/],
+  ]
+  const said = await Promise.all(wrong.map(([args]) => inferFails(t, url, ...args)))
+  for (const [i, [, expected]] of wrong.entries()) assert.match(said[i]!, expected)
+})

@@ -213,11 +213,11 @@ const wrong: [routes: string[], line: RegExp][] = [
   [[good, 'name: r, match: { path: /good }, model: b'], /^penstock\.yaml:8: routes\[1\]\.match: "good" takes the same/],
   [
     [1, 2].map((i) => `name: r${i}, match: { host: a.example, path: /r }, model: ${'ab'.charAt(i - 1)}`),
-    /^penstock\.yaml:8: routes\[1\]\.match: "r1" takes the same requests$/,
+    /^penstock\.yaml:8: routes\[1\]\.match: "r1" takes the same requests: give one/,
   ],
   [
     [1, 2].map((i) => `name: r${i}, match: { host: a.example }, model: b`),
-    /^penstock\.yaml:8: routes\[1\]\.match: "r1" takes the same requests$/,
+    /^penstock\.yaml:8: routes\[1\]\.match: "r1" takes the same requests: give one/,
   ],
   [[good, 'name: r, match: {}, model: a'], /^penstock\.yaml:8: routes\[1\]\.match: expected a host, a path or both$/],
   [[good, 'name: r, model: a'], /^penstock\.yaml:8: routes\[1\]\.match: is missing/],

@@ -37,7 +37,7 @@ export async function cert(names: readonly string[], { out, client }: CertOption
   const as = client === undefined ? 'server' : 'client'
   const { cert: pem, key } = issue({ subject, days: leafDays, issued: { by, as, names: own } }, systemClock.epoch())
   await write(certFile, pem, key)
-  process.stdout.write(client === undefined ? serverAdvice(certFile, own) : clientAdvice(certFile))
+  process.stdout.write(client === undefined ? serverAdvice(certFile, own) : clientAdvice(certFile, client))
 }
 
 function keyFileOf(certFile: string): string {
@@ -87,7 +87,7 @@ async function refuseOthers(file: string, authority: Issued | undefined): Promis
   if (!isMine) failWith(`${file} is there already, and no certificate of this authority: ${elsewhere}`)
 }
 
-const elsewhere = 'choose another folder with --out'
+const elsewhere = 'move it away, or choose another folder with --out'
 
 /** A certificate and its key, as far as they are there. */
 function readPair(file: string): Promise<(string | undefined)[]> {
@@ -136,9 +136,9 @@ function urlOf(names: readonly string[]): string {
   return isIPv6(name) ? `'https://[${name}]:8080/v2'` : `https://${name}:8080/v2`
 }
 
-function clientAdvice(certFile: string): string {
+function clientAdvice(certFile: string, client: string): string {
   const authority = join(dirname(certFile), 'ca.pem')
-  return `${certFile} is for a client and holds for ${leafDays} days.
+  return `${certFile} is for the client ${client} and holds for ${leafDays} days.
 
 To let in only clients with such a certificate, in config/penstock.yaml under \`edge.tls\`:
     clientCa: ${relative('config', authority)}

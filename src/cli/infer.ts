@@ -1,9 +1,10 @@
 /** `penstock infer`: sends a request file to a running gateway and shows the answer. */
+import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { request as requestHttp } from 'node:http'
 import { request as requestHttps, type RequestOptions } from 'node:https'
 import { buffer } from 'node:stream/consumers'
-import { getCACertificates } from 'node:tls'
+import { createSecureContext, getCACertificates } from 'node:tls'
 import { failWith } from './report.ts'
 
 export interface InferOptions {
@@ -28,7 +29,7 @@ export async function infer(model: string, options: InferOptions): Promise<void>
   if (!/^https?:$/.test(URL.parse(target)?.protocol ?? '')) failWith(`--url ${url}: this is no URL of http or https`)
   const credentials = await readCredentials(options)
   const { status, text } = await post(target, body, credentials).catch((error: NodeJS.ErrnoException) =>
-    failWith(explain(url, error)),
+    failWith(explain(options, error)),
   )
   if (status === 200) process.stdout.write(`${text}\n`)
   else failWith(`${status}: ${errorOf(text)}`)
@@ -41,10 +42,24 @@ function read(file: string): Promise<Buffer> {
 }
 
 async function readCredentials({ ca, cert, key }: InferOptions): Promise<RequestOptions> {
-  return {
-    ...(ca !== undefined && { ca: [...getCACertificates('default'), String(await read(ca))] }),
-    ...(cert !== undefined && { cert: await read(cert) }),
-    ...(key !== undefined && { key: await read(key) }),
+  if ((cert === undefined) !== (key === undefined)) failWith('--cert and --key belong together: name both')
+  const trust = ca === undefined ? {} : { ca: [...getCACertificates('default'), await readAuthority(ca)] }
+  if (cert === undefined) return trust
+  const own = { cert: await read(cert), key: await read(key!) }
+  try {
+    createSecureContext(own)
+  } catch (error) {
+    failWith(`${cert} and ${key} are no certificate and its key in PEM form (${(error as NodeJS.ErrnoException).code})`)
+  }
+  return { ...trust, ...own }
+}
+
+async function readAuthority(file: string): Promise<string> {
+  const pem = String(await read(file))
+  try {
+    return new X509Certificate(pem) && pem
+  } catch {
+    return failWith(`${file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)`)
   }
 }
 
@@ -61,13 +76,17 @@ function post(url: string, body: Buffer, credentials: RequestOptions): Promise<A
 }
 
 /** What to do about no answer, in one line. */
-function explain(url: string, { code = '', message }: NodeJS.ErrnoException): string {
+function explain({ url, ca, cert }: InferOptions, { code = '', message }: NodeJS.ErrnoException): string {
   const why = code || message
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `the certificate of ${url} is for another name: ${message}`
   if (code === 'CERT_HAS_EXPIRED') return `the certificate of ${url} has expired`
   if (/^(UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|CERT_)/.test(code))
-    return `the certificate of ${url} is not trusted here (${why}): name who signed it with --ca`
+    return ca === undefined
+      ? `the certificate of ${url} is not trusted here (${why}): name who signed it with --ca`
+      : `the certificate of ${url} is not signed by ${ca} (${why})`
   if (/^ERR_(SSL|OSSL)/.test(code)) return `${url} and this client do not agree (${why})${clientHint(code)}`
+  if (cert !== undefined && /^(ECONNRESET|EPIPE)$/.test(code))
+    return `${url} ended the connection (${why}): it may not let ${cert} in`
   return `no answer from ${url} (${why}): is a gateway running there? \`npm start\` starts one`
 }
 

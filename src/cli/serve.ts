@@ -17,7 +17,7 @@ export async function serve(path: string): Promise<void> {
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
   const asked = stopSignal()
-  process.stdout.write(banner(running, authorityOption(file.config)))
+  process.stdout.write(banner(running, curlCredentials(file.config)))
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   if (!(await running.stop()))
@@ -112,7 +112,7 @@ function stopSignal(): Promise<string> {
   })
 }
 
-function banner({ gateway, url, metricsUrl, adminUrl }: Running, authority: string): string {
+function banner({ gateway, url, metricsUrl, adminUrl }: Running, credentials: string): string {
   const models = [...gateway.models.values()]
   const names = models.map(({ name, version, versions }) => {
     const others = [...versions.keys()].filter((each) => each !== version)
@@ -123,16 +123,16 @@ ${names.join('\n')}
   at ${url}, metrics at ${metricsUrl}/metrics, status at ${adminUrl}/admin/status
 
 Try it:
-  ${tryIt(`curl -s ${authority}${url}`, models)}
+  ${tryIt(`curl -sS ${credentials}${url}`, models)}
 `
 }
 
-/** What curl must be told of the authority that `penstock cert` puts beside a certificate. */
-function authorityOption({ edge: { tls } }: Config): string {
-  const authority = tls && join(dirname(tls.certificates[0]!.cert), 'ca.pem')
-  return authority !== undefined && existsSync(authority)
-    ? `--cacert ${quoted(relative(process.cwd(), authority))} `
-    : ''
+/** What curl must be told: the authority that `penstock cert` puts beside a certificate, and whose certificate to show. */
+function curlCredentials({ edge: { tls } }: Config): string {
+  if (!tls) return ''
+  const authority = join(dirname(tls.certificates[0]!.cert), 'ca.pem')
+  const trusted = existsSync(authority) ? `--cacert ${quoted(relative(process.cwd(), authority))} ` : ''
+  return tls.clientCa === undefined ? trusted : `${trusted}--cert CLIENT.pem --key CLIENT-key.pem `
 }
 
 /** A line that works when it is pasted. */
