@@ -56,10 +56,15 @@ async function readCredentials({ ca, cert, key }: InferOptions): Promise<Request
 
 async function readAuthority(file: string): Promise<string> {
   const pem = String(await read(file))
+  if (!isCertificate(pem)) failWith(`${file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)`)
+  return pem
+}
+
+function isCertificate(pem: string): boolean {
   try {
-    return new X509Certificate(pem) && pem
+    return new X509Certificate(pem).raw.length > 0
   } catch {
-    return failWith(`${file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)`)
+    return false
   }
 }
 
