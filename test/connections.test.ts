@@ -157,8 +157,8 @@ overBoth('addresses behind which many clients are have as many connections as th
 overBoth('a client of IPv6 is served, and counted as one', async (t, protocol) => {
   const own = await startWith(t, { host: '::1', connections: { maxPerAddress: 1 } }).catch((error: Error) => error)
   if (own instanceof Error) {
+    // A machine without IPv6 has nothing else to show.
     assert.match(own.message, /has no address/)
-    t.skip('this machine has no IPv6')
     return
   }
   await serves(t, own, protocol)
