@@ -158,7 +158,7 @@ overBoth('a client of IPv6 is served, and counted as one', async (t, protocol) =
   const own = await startWith(t, { host: '::1', connections: { maxPerAddress: 1 } }).catch((error: Error) => error)
   if (own instanceof Error) {
     // A machine without IPv6 has nothing else to show.
-    assert.match(own.message, /has no address/)
+    assert.match(own.message, /has no address|EADDRNOTAVAIL|EAFNOSUPPORT/)
     return
   }
   await serves(t, own, protocol)

@@ -91,10 +91,12 @@ async function listen(
     return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${await open()}`
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException
+    const noAddress = `this machine has no address ${host}: set \`${name}.host\``
     const why: Record<string, string> = {
       EADDRINUSE: `port ${port} is in use: stop the other program, or set \`${name}.port\` to another`,
       EACCES: `port ${port} needs privileges: set \`${name}.port\` to one above 1023`,
-      EADDRNOTAVAIL: `this machine has no address ${host}: set \`${name}.host\``,
+      EADDRNOTAVAIL: noAddress,
+      EAFNOSUPPORT: noAddress,
     }
     throw new Error(why[code] ?? `cannot listen on ${host}:${port} (${code})`, { cause: error })
   }
