@@ -1,10 +1,10 @@
 /** `penstock cert`: certificates for development, signed by an authority of one's own. */
-import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
-
+import { createHash, X509Certificate } from 'node:crypto'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { dirname, join, relative } from 'node:path'
 import { systemClock } from '../core/clock.ts'
+import { parsed, parsedKey } from '../edge/transport/certificates.ts'
 import { issue, type Issued } from './certificate.ts'
 import { failWith } from './report.ts'
 
@@ -69,8 +69,10 @@ async function readAuthority(file: string): Promise<Issued | undefined> {
     const [there, missing] = pem === undefined ? [keyFileOf(file), file] : [file, keyFileOf(file)]
     return failWith(`${there} is there without ${missing}: ${elsewhere}`)
   }
-  const certificate = parse(pem)
-  if (!certificate?.ca || !isKeyOf(certificate, key)) return failWith(`${file} is no authority of mine: ${elsewhere}`)
+  const certificate = parsed(pem)
+  const privateKey = parsedKey(key)
+  if (!certificate?.ca || !privateKey || !certificate.checkPrivateKey(privateKey))
+    return failWith(`${file} is no authority of mine: ${elsewhere}`)
   const { publicKey, subject } = certificate
   const keyId = createHash('sha1')
     .update(publicKey.export({ type: 'spki', format: 'der' }))
@@ -83,7 +85,7 @@ async function refuseOthers(file: string, authority: Issued | undefined): Promis
   const [pem, key] = await readPair(file)
   if (pem === undefined && key === undefined) return
   if (pem === undefined) failWith(`${keyFileOf(file)} is there without ${file}: ${elsewhere}`)
-  const isMine = authority && parse(pem)?.checkIssued(new X509Certificate(authority.cert))
+  const isMine = authority && parsed(pem)?.checkIssued(new X509Certificate(authority.cert))
   if (!isMine) failWith(`${file} is there already, and no certificate of this authority: ${elsewhere}`)
 }
 
@@ -92,22 +94,6 @@ const elsewhere = 'move it away, or choose another folder with --out'
 /** A certificate and its key, as far as they are there. */
 function readPair(file: string): Promise<(string | undefined)[]> {
   return Promise.all([file, keyFileOf(file)].map((each) => readFile(each, 'utf8').catch(() => undefined)))
-}
-
-function parse(pem: string): X509Certificate | undefined {
-  try {
-    return new X509Certificate(pem)
-  } catch {
-    return undefined
-  }
-}
-
-function isKeyOf(certificate: X509Certificate, key: string): boolean {
-  try {
-    return certificate.checkPrivateKey(createPrivateKey(key))
-  } catch {
-    return false
-  }
 }
 
 function serverAdvice(certFile: string, names: readonly string[]): string {

@@ -1,10 +1,10 @@
 /** `penstock infer`: sends a request file to a running gateway and shows the answer. */
-import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { request as requestHttp } from 'node:http'
 import { request as requestHttps, type RequestOptions } from 'node:https'
 import { buffer } from 'node:stream/consumers'
 import { createSecureContext, getCACertificates } from 'node:tls'
+import { parsed } from '../edge/transport/certificates.ts'
 import { failWith } from './report.ts'
 
 export interface InferOptions {
@@ -56,16 +56,8 @@ async function readCredentials({ ca, cert, key }: InferOptions): Promise<Request
 
 async function readAuthority(file: string): Promise<string> {
   const pem = String(await read(file))
-  if (!isCertificate(pem)) failWith(`${file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)`)
+  if (!parsed(pem)) failWith(`${file}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)`)
   return pem
-}
-
-function isCertificate(pem: string): boolean {
-  try {
-    return new X509Certificate(pem).raw.length > 0
-  } catch {
-    return false
-  }
 }
 
 function post(url: string, body: Buffer, credentials: RequestOptions): Promise<Answer> {

@@ -102,7 +102,7 @@ export class Lease {
 }
 
 /** So many bytes are moved at once; of more, as many at a time as others add. */
-const movedAtOnce = 65_536
+export const movedAtOnce = 65_536
 
 /**
  * What lies in memory that has become too small, on its way to what was taken instead. To copy megabytes takes
@@ -111,20 +111,23 @@ const movedAtOnce = 65_536
 export class Move {
   readonly #from: Uint8Array
   readonly #to: Uint8Array
+  readonly #lease: Lease
   #at = 0
 
-  constructor(from: Uint8Array, to: Uint8Array) {
+  constructor(from: Uint8Array, to: Uint8Array, lease: Lease) {
     this.#from = from
     this.#to = to
-    this.go(from.length > movedAtOnce ? 0 : movedAtOnce)
+    this.#lease = lease
   }
 
-  /** Moves so many bytes more; says whether everything has been moved. */
+  /** Moves so many bytes more; says whether that was all, and then the memory that they came from is given back. */
   go(bytes: number): boolean {
     const end = Math.min(this.#from.length, this.#at + bytes)
     this.#to.set(this.#from.subarray(this.#at, end), this.#at)
     this.#at = end
-    return end === this.#from.length
+    if (end < this.#from.length) return false
+    this.#lease.drop(this.#from.buffer as ArrayBuffer)
+    return true
   }
 }
 
@@ -135,9 +138,8 @@ const shortBytes = 32
 export class GrowingBytes {
   readonly #lease: Lease
   #memory = none
-  /** From memory that is held until it is over. */
+  /** From the memory before, which is held until it is over. */
   #move: Move | undefined
-  #before = none
   length = 0
 
   constructor(lease: Lease) {
@@ -152,12 +154,8 @@ export class GrowingBytes {
 
   /** Goes on with what growing has left to do, for about so many bytes; says whether that was all. */
   settle(bytes: number): boolean {
-    if (!this.#move) return true
-    if (!this.#move.go(bytes)) return false
-    this.#move = undefined
-    if (this.#before !== none) this.#lease.drop(this.#before.buffer)
-    this.#before = none
-    return true
+    if (this.#move?.go(bytes)) this.#move = undefined
+    return !this.#move
   }
 
   append(bytes: Uint8Array): boolean {
@@ -192,10 +190,10 @@ export class GrowingBytes {
     this.settle(Infinity)
     const buffer = this.#lease.take(wanted)
     if (!buffer) return false
-    this.#before = this.#memory
+    const before = this.#memory
     this.#memory = new Uint8Array(buffer)
-    this.#move = new Move(this.#before.subarray(0, this.length), this.#memory)
-    this.settle(0)
+    if (before !== none) this.#move = new Move(before.subarray(0, this.length), this.#memory, this.#lease)
+    this.settle(movedAtOnce)
     return true
   }
 

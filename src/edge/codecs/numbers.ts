@@ -38,9 +38,11 @@ export const maxNumberBytes = 2_048
 
 export const zero = 0x30
 const nine = 0x39
+/** As many digits as always fit into 32 bits. */
+export const shortDigits = 9
 export const minus = 0x2d
 const plus = 0x2b
-export const point = 0x2e
+const point = 0x2e
 export const space = 0x20
 /** As they are when the bits of 0x30 are turned. */
 export const turnedComma = 0x2c ^ zero
@@ -240,7 +242,7 @@ export function readIntegers(bytes: Uint8Array, from: number, data: Integers, cu
     let digit = bytes[p]! ^ zero
     let digits = 0
     for (; digit < 10; digit = bytes[++p]! ^ zero) digits = (Math.imul(digits, 10) + digit) | 0
-    if (!isPlain(bytes, first, p)) return slow(readLongInteger(bytes, at, data, i), cursor)
+    if (!isPlain(bytes, first, p, shortDigits)) return slow(readLongInteger(bytes, at, data, i), cursor)
     const value = first > at ? -digits : digits
     // What an array cannot hold it wraps: 300 as UINT8 becomes 44.
     data[i] = value
@@ -256,10 +258,10 @@ export function readIntegers(bytes: Uint8Array, from: number, data: Integers, cu
   }
 }
 
-/** Whether digits from `first` to `end` are a whole number without more to it, and short enough for 32 bits. */
-export function isPlain(bytes: Uint8Array, first: number, end: number): boolean {
+/** Whether digits from `first` to `end` are a whole number without more to it, and no more than `most`. */
+export function isPlain(bytes: Uint8Array, first: number, end: number, most: number): boolean {
   const length = end - first
-  if (length === 0 || length > 9 || (length > 1 && bytes[first] === zero)) return false
+  if (length === 0 || length > most || (length > 1 && bytes[first] === zero)) return false
   return bytes[end] !== point && (bytes[end]! | 0x20) !== 0x65
 }
 

@@ -1,5 +1,5 @@
 /** Where a tensor's JSON elements go: memory that grows as they come, so that a shape that promises more gets none. */
-import { Move, type Lease } from '../../core/arena.ts'
+import { Move, movedAtOnce, type Lease } from '../../core/arena.ts'
 import { numerics, type NumericArray, type NumericDatatype } from '../../core/datatype.ts'
 import { bytesOf, type TensorData } from '../../core/tensor.ts'
 import type { Cursor } from './numbers.ts'
@@ -39,9 +39,8 @@ export class GrowingArray<T extends NumericArray> {
   data: T | undefined
   readonly #datatype: NumericDatatype
   readonly #lease: Lease
-  /** From an array that is held until it is over. */
+  /** From the array before, which is held until it is over. */
   #move: Move | undefined
-  #before: T | undefined
 
   constructor(datatype: NumericDatatype, lease: Lease) {
     this.#datatype = datatype
@@ -58,20 +57,16 @@ export class GrowingArray<T extends NumericArray> {
     this.settle(Infinity)
     const buffer = this.#lease.take(capacity * bytes)
     if (!buffer) return false
-    this.#before = this.data
+    const before = this.data
     this.data = new array(buffer, 0, capacity) as T
-    if (this.#before) this.#move = new Move(bytesOf(this.#before), bytesOf(this.data))
-    this.settle(0)
+    if (before) this.#move = new Move(bytesOf(before), bytesOf(this.data), this.#lease)
+    this.settle(movedAtOnce)
     return true
   }
 
   /** Goes on with what growing has left to do, for about so many bytes; says whether that was all. */
   settle(bytes: number): boolean {
-    if (!this.#move) return true
-    if (!this.#move.go(bytes)) return false
-    this.#move = undefined
-    this.#lease.drop(this.#before!.buffer as ArrayBuffer)
-    this.#before = undefined
-    return true
+    if (this.#move?.go(bytes)) this.#move = undefined
+    return !this.#move
   }
 }

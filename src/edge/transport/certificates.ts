@@ -65,7 +65,8 @@ async function readText(file: string): Promise<string | FileProblem> {
   })
 }
 
-function parsed(pem: string): X509Certificate | undefined {
+/** The first certificate in a text; undefined if there is none that can be read. */
+export function parsed(pem: string): X509Certificate | undefined {
   try {
     return new X509Certificate(pem)
   } catch {
@@ -73,7 +74,8 @@ function parsed(pem: string): X509Certificate | undefined {
   }
 }
 
-function parsedKey(pem: string): KeyObject | undefined {
+/** The private key in a text; undefined if there is none that can be read without a passphrase. */
+export function parsedKey(pem: string): KeyObject | undefined {
   try {
     return createPrivateKey(pem)
   } catch {
