@@ -6,12 +6,12 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
 import { authOptions } from './auth/options.ts'
-import { batchingOptions } from './batching/options.ts'
+import { batchingOptions, fairnessOptions } from './batching/options.ts'
 import { isLoopback } from './core/address.ts'
 import { readDocument, type Locate, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions, metricsOptions, type TlsOptions } from './edge/options.ts'
 import { manifestSchema, storeOptions } from './models/options.ts'
-import { pathOf, routeOptions } from './routing/options.ts'
+import { pathOf, routeOptions, serviceOptions } from './routing/options.ts'
 import { runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
@@ -22,6 +22,7 @@ const modelOptions = z.strictObject({
     .optional()
     .describe('Serves requests that name no version. Without it the newest does.'),
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
+  ...serviceOptions,
 })
 
 const configSchema = z
@@ -37,6 +38,7 @@ const configSchema = z
       .describe('Addresses of models besides `/v2/models/NAME`. The narrowest host that fits decides.'),
     models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
     batching: batchingOptions.prefault({}).describe('How requests share runs.'),
+    fairness: fairnessOptions.prefault({}).describe('How callers share workers.'),
     runtime: runtimeOptions.prefault({}).describe('The workers.'),
     log: logOptions.prefault({}).describe('What is written to stderr.'),
   })

@@ -3,6 +3,7 @@
  * other; what one needs of another is passed from this file.
  */
 import { createIdentify } from './auth/auth.ts'
+import { Accounts } from './batching/accounts.ts'
 import { Arbiter } from './batching/arbiter.ts'
 import { Lane } from './batching/lane.ts'
 import type { BatchingOptions } from './batching/options.ts'
@@ -15,7 +16,9 @@ import { showSpec } from './core/signature.ts'
 import { loadFleet, type Model, type Version } from './models/fleet.ts'
 import { scanStore, type Bundle } from './models/store.ts'
 import type { Steps, Target } from './pipeline.ts'
-import { pathOf, type RouteOptions } from './routing/options.ts'
+import { constantFallback } from './routing/constant.ts'
+import { versionFallback, type Fallback, type FallbackOptions } from './routing/fallback.ts'
+import { pathOf, serviceDefaults, type RouteOptions } from './routing/options.ts'
 import { Router, type Route } from './routing/router.ts'
 import { Pool } from './runtime/pool.ts'
 import type { EdgeCounts } from './telemetry/edge-counts.ts'
@@ -55,7 +58,7 @@ export async function createGateway(
     load: (file) => pool.load(file),
     run: (program, works) => pool.executors[0]!.run(program, works),
   })
-  fleet.mistakes.push(...strangers({ config, locate }, bundles))
+  fleet.mistakes.push(...strangers({ config, locate }, bundles), ...badFallbacks({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {
     await pool.close()
     return { mistakes: fleet.mistakes }
@@ -69,6 +72,7 @@ interface Wiring {
   readonly log: Logger
   readonly pool: Pool
   readonly arbiter: Arbiter
+  readonly accounts: Accounts
 }
 
 function wire(config: Config, clock: Clock, log: Logger): Wiring {
@@ -77,7 +81,7 @@ function wire(config: Config, clock: Clock, log: Logger): Wiring {
     onTrouble: (executor, reason) => log.error({ executor, reason }, 'trouble with a worker'),
   })
   const arbiter = new Arbiter(pool.executors, clock)
-  return { clock, log, pool, arbiter }
+  return { clock, log, pool, arbiter, accounts: new Accounts(config.fairness.weights) }
 }
 
 /** Settings for what is not in the store are a mistake: a typing error would otherwise pass for the default. */
@@ -108,6 +112,44 @@ function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): 
   return [...lost, ...unset]
 }
 
+/** Fallbacks that could never answer. */
+function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap<string, Model>): Mistake[] {
+  const places = [
+    ...config.routes.map(({ model, fallback }, i) => ({ path: ['routes', i, 'fallback'], model, fallback })),
+    ...Object.entries(config.models).map(([model, { fallback }]) => ({
+      path: ['models', model, 'fallback'],
+      model,
+      fallback,
+    })),
+  ]
+  return places.flatMap(({ path, model: name, fallback }) => {
+    const model = models.get(name)
+    const problem = model && fallbackProblem(fallback, model, versionOf(config, model))
+    if (!problem) return []
+    const [list, key, ...rest] = path
+    const where = list === 'routes' ? `routes[${key}]` : `models.${key}`
+    return [{ ...locate(path), message: `${[where, ...rest].join('.')}: ${problem}` }]
+  })
+}
+
+function fallbackProblem(fallback: FallbackOptions, model: Model, usual: string): string | undefined {
+  if (fallback.kind === 'constant') {
+    const built = constantFallback(model.contract, fallback.outputs)
+    return typeof built === 'string' ? built : undefined
+  }
+  if (fallback.kind === 'refuse') return undefined
+  if (fallback.version === usual) return `version ${usual} is the one that answers anyway: name another`
+  const versions = [...model.versions.keys()]
+  return versions.includes(fallback.version)
+    ? undefined
+    : `there is no version ${fallback.version}; the store has ${versions.join(', ')}`
+}
+
+/** The version that serves requests which name none. */
+function versionOf(config: Config, { name, versions }: Model): string {
+  return config.models[name]?.version ?? [...versions.keys()].at(-1)!
+}
+
 export class Gateway {
   readonly steps: Steps
   readonly models: ReadonlyMap<string, ServedModel>
@@ -129,7 +171,7 @@ export class Gateway {
     })
     this.models = new Map([...models.values()].map((model) => [model.name, this.#serve(model)]))
     this.routes = [...this.models.keys()]
-      .map((model) => this.#route({ name: model, match: {}, model }))
+      .map((model) => this.#route({ ...(config.models[model] ?? serviceDefaults), name: model, match: {}, model }))
       .concat(config.routes.map((route) => this.#route(route)))
     this.steps = { identify: createIdentify(config.auth), router: new Router(this.routes) }
   }
@@ -189,25 +231,37 @@ export class Gateway {
   }
 
   #route(route: RouteOptions): Route<Target> {
-    const { name, match, model } = route
+    const { name, match, model, sla, priority } = route
     const { version, versions } = this.models.get(model)!
-    return { name, host: match.host, path: pathOf(route), model, version, targets: versions }
+    const terms = { deadlineMs: sla.deadlineMs ?? Infinity, priority }
+    const fallback = this.#fallback(route)
+    return { name, host: match.host, path: pathOf(route), model, version, targets: versions, terms, fallback }
   }
 
-  #serve({ name, contract, versions }: Model): ServedModel {
-    const { version, batching = this.#config.batching } = this.#config.models[name] ?? {}
+  #fallback({ model, fallback }: RouteOptions): Fallback | undefined {
+    const { contract, versions } = this.models.get(model)!
+    if (fallback.kind === 'version') {
+      const { version, keepMs } = fallback
+      return versionFallback(version, keepMs, versions.get(version)!.lane)
+    }
+    // What is wrong with one was found before there was a gateway.
+    return fallback.kind === 'constant' ? (constantFallback(contract, fallback.outputs) as Fallback) : undefined
+  }
+
+  #serve(model: Model): ServedModel {
+    const { name, contract, versions } = model
+    const { batching = this.#config.batching } = this.#config.models[name] ?? {}
     const served = [...versions.values()].map((each) => this.#serveVersion(each, contract, batching))
-    const newest = served.at(-1)!
     return {
       name,
       contract,
-      version: version ?? newest.version,
+      version: versionOf(this.#config, model),
       versions: new Map(served.map((each) => [each.version, each])),
     }
   }
 
   #serveVersion({ bundle, program, rows }: Version, contract: Target['contract'], batching: BatchingOptions): Served {
-    const { clock, log, arbiter } = this.#wiring
+    const { clock, log, arbiter, accounts } = this.#wiring
     const { model, version, digest, samples } = bundle
     const counts = this.#instruments.of(model, version)
     // A version whose requests run alone gains nothing from waiting: each fills a batch.
@@ -218,8 +272,10 @@ export class Gateway {
       maxQueueRows: batching.maxQueueRows,
       clock,
       refused: () => this.refused(),
-      poke: (asking) => arbiter.poke(asking),
+      accounts,
+      planner: arbiter,
       onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
+      onExtraRun: () => counts.extraRuns++,
       onFailure: (reason, requestId) => log.warn({ requestId, model, version, reason }, 'the model failed on an input'),
     })
     const { independent: batched, why } = rows

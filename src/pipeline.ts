@@ -3,8 +3,9 @@
  * request down returns a Refusal, and nothing after it is paid for. Up to `reserve` only the head has been read.
  */
 import type { Identify } from './auth/auth.ts'
-import type { Done } from './batching/queue.ts'
+import type { Done } from './batching/job.ts'
 import type { Answer, Call } from './core/call.ts'
+import { Claim } from './core/claim.ts'
 import { isRefusal, type Refusal } from './core/refusal.ts'
 import type { Work } from './core/run.ts'
 import type { Signature } from './core/signature.ts'
@@ -17,15 +18,15 @@ export interface Target {
   readonly version: string
   readonly contract: Signature
   readonly lane: {
-    reserve(): Refusal | undefined
-    run(work: Work, claim: Call): Promise<Done | Refusal>
+    reserve(claim: Claim): Refusal | undefined
+    run(work: Work, claim: Claim): Promise<Done | Refusal>
   }
 }
 
 /** What one request needs, as the configuration in force when it arrived would have it. */
 export interface Steps {
   readonly identify: Identify
-  readonly router: Pick<Router<Target>, 'route' | 'choose'>
+  readonly router: Pick<Router<Target>, 'route' | 'choose' | 'fallback'>
 }
 
 export async function infer(call: Call, steps: Steps, journal: Journal): Promise<Answer | Refusal> {
@@ -39,17 +40,26 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
   if (isRefusal(target)) return target
   journal.routed(route.name, target)
 
-  const full = target.lane.reserve()
-  if (full) return full
+  const claim = new Claim(call, caller.name, route.terms)
+  const fallback = steps.router.fallback(route, call)
+  const hopeless = target.lane.reserve(claim.early(fallback?.keepMs))
+  if (hopeless && !fallback) return hopeless
 
   const request = await call.read(target.contract)
   if (isRefusal(request)) return request
   journal.rows = request.rows
-
-  const done = await target.lane.run(request, call)
-  if (isRefusal(done)) return done
-  journal.ran(done)
-
+  claim.tighten(request)
+  const { model, version } = target
   const { id, wanted } = request
-  return { model: target.model, version: target.version, id, wanted, outputs: done.outputs }
+
+  const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
+  if (!isRefusal(done)) {
+    journal.ran(done)
+    return { model, version, id, wanted, outputs: done.outputs }
+  }
+
+  const instead = await fallback?.answer(request, claim, done)
+  if (!instead) return done
+  journal.fell(instead.kind, done.code)
+  return { model, version: instead.version ?? version, id, wanted, outputs: instead.outputs, fallback: instead.kind }
 }

@@ -137,7 +137,8 @@ test('the configuration is shown as it is in force, defaults and all', async () 
   assert.equal(config.auth, 'none')
   assert.equal(config.edge.body.maxBytes, 16_777_216)
   assert.deepEqual(config.batching.policy, { kind: 'fixed', maxRows: 9, windowMs: 1 })
-  assert.deepEqual(config.models, { echo: { version: '1' } })
+  const { version, sla, priority, fallback } = config.models.echo
+  assert.deepEqual([version, sla, priority, fallback], ['1', {}, 'standard', { kind: 'refuse' }])
 })
 
 test('a Host that is not this machine is refused, so that no page of a rebound name gets in', async () => {

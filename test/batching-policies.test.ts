@@ -1,52 +1,30 @@
 /**
- * The pure half of batching: policies, the queue, and lanes with their arbiter on a clock that the test holds and
- * executors that answer as the test says.
+ * Lanes and their arbiter on a clock that the test holds, and executors that answer as the test says.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import type { Claim } from '../src/batching/job.ts'
 import { isRefusal } from '../src/core/refusal.ts'
 import type { Work } from '../src/core/run.ts'
 
 import { drawFrom } from './support/draw.ts'
-import { program, adaptive, ask, fixed, run, wait, work, workshop, type Asked, type Batch } from './support/workshop.ts'
-
-test('adaptive runs what there is on an idle executor and stages only full batches behind a busy one', () => {
-  for (const [now, freeAt, rows, oldestAt, expected] of [
-    [10, 10, 1, 10, run(8, 0)],
-    [10, 4, 3, 7, run(8, 3)],
-    [10, 10, 100, 0, run(8, 10)],
-    [10, Infinity, 7, 1, wait(Infinity)],
-    [10, 12, 7, 1, wait(12)],
-    [10, Infinity, 8, 1, run(8, 9)],
-  ] as const) {
-    assert.deepEqual(adaptive(8).propose(now, freeAt, { rows, oldestAt }), expected)
-  }
-})
+import { adaptive, ask, fixed, program, work, workshop, type Asked, type Batch } from './support/workshop.ts'
 
 test('fixed runs when its size is reached or its window is over, whichever comes first', async () => {
-  const policy = fixed(8, 2)
-  assert.deepEqual(policy.propose(10, 10, { rows: 1, oldestAt: 10 }), wait(12))
-  assert.deepEqual(policy.propose(11.9, 11.9, { rows: 7, oldestAt: 10 }), wait(12))
-  assert.deepEqual(policy.propose(12, 12, { rows: 1, oldestAt: 10 }), run(8, 2))
-  assert.deepEqual(policy.propose(10, 10, { rows: 8, oldestAt: 10 }), run(8, 0))
-  const { clock, laneWith } = workshop()
-  const alone = ask(laneWith({ policy }), clock, work())
+  const { clock, laneWith, batches } = workshop()
+  const lane = laneWith({ policy: fixed(8, 2) })
+  const alone = ask(lane, clock, work())
   await clock.run()
-  assert.equal(alone.at, 7)
-})
-
-test('a policy that waits says until when, and runs then', () => {
-  const draw = drawFrom(1)
-  for (let i = 0; i < 5_000; i++) {
-    const policy = draw(2) ? adaptive(1 + draw(20)) : fixed(1 + draw(20), draw(50) / 10)
-    const now = draw(1_000) / 10
-    const waiting = { rows: 1 + draw(40), oldestAt: now - draw(100) / 10 }
-    const proposal = policy.propose(now, [now - 1, now, now + 3, Infinity][draw(4)]!, waiting)
-    if (proposal.kind === 'run' || proposal.until === Infinity) continue
-    assert.ok(proposal.until > now)
-    assert.equal(policy.propose(proposal.until, proposal.until, waiting).kind, 'run')
-  }
+  const seven = ask(lane, clock, work(7))
+  await clock.run(1)
+  const eighth = ask(lane, clock, work())
+  await clock.run()
+  assert.deepEqual([alone.at, seven.at, eighth.at], [7, 12, 12])
+  assert.deepEqual(
+    batches.map(({ works }) => works.length),
+    [1, 2],
+  )
 })
 
 test('no batch waits behind a busy executor while another is idle', async () => {
@@ -60,6 +38,25 @@ test('no batch waits behind a busy executor while another is idle', async () => 
   await clock.run()
   assert.equal(asked.map(({ at }) => at).join(), '5,6,6,6,6,25,25,25,25,25,25,25,25')
   assert.deepEqual(asked[1]!.done, { outputs: asked[1]!.work.inputs, batchRows: 4, queueMs: 0, computeMs: 5 })
+})
+
+test('the next batch is staged shortly before the run ends, and no sooner', async () => {
+  const { clock, laneWith, batches } = workshop()
+  const lane = laneWith()
+  for (let i = 0; i < 4; i++) {
+    ask(lane, clock, work())
+    await clock.run()
+  }
+  const begun = clock.now()
+  ask(lane, clock, work())
+  await clock.run(begun + 1)
+  ask(lane, clock, work())
+  await clock.run(begun + 4)
+  assert.equal(batches.length, 5)
+  ask(lane, clock, work())
+  await clock.run(begun + 4.99)
+  assert.equal(batches.length, 6, 'it is there when the worker looks for it')
+  assert.equal(batches[5]!.works.length, 2)
 })
 
 test('what has waited longest runs first, whatever its lane and key', async () => {
@@ -122,14 +119,23 @@ test('a request is refused the moment its deadline passes, and is not run after 
   assert.equal(batches.length, 1)
 })
 
+const stranger: Claim = {
+  requestId: '',
+  caller: '',
+  priority: 'standard',
+  deadline: Infinity,
+  gone: false,
+  onGone: () => {},
+}
+
 test('a full queue refuses, and a client that hangs up frees its place', async () => {
   const { clock, laneWith, batches } = workshop()
   const lane = laneWith({ maxQueueRows: 6 })
   const first = [ask(lane, clock, work(3)), ask(lane, clock, work(3))]
-  assert.equal(lane.reserve()?.code, 'overloaded')
+  assert.equal(lane.reserve(stranger)?.code, 'overloaded')
   const refused = ask(lane, clock, work())
   first[0]!.hangUp()
-  const gone = { requestId: '', deadline: Infinity, gone: true, onGone: () => {} }
+  const gone = { ...stranger, gone: true }
   assert.ok(isRefusal(await Promise.race([lane.run(work(), gone), turn()])))
   const next = ask(lane, clock, work())
   await clock.run()
@@ -162,7 +168,9 @@ async function storm(draw: (below: number) => number, seed: string): Promise<voi
     const { lane, maxRows, asked } = lanes[draw(lanes.length)]!
     const own = work(1 + draw(maxRows + 3), ['a', 'b', 'c'][draw(3)])
     if (draw(20) === 0) bad.add(own)
-    const one = ask(lane, clock, own, draw(6) === 0 ? clock.now() + 1 + draw(20) : Infinity)
+    const caller = bad.has(own) ? 'poisoner' : 'xy'[draw(2)]!
+    const deadline = draw(6) === 0 ? clock.now() + 1 + draw(20) : Infinity
+    const one = ask(lane, clock, own, { deadline, caller })
     asked.push(one)
     if (draw(10) === 0) clock.after(draw(30), one.hangUp)
     if (draw(3) === 0) await clock.run(clock.now() + [0, 1, 5, 40][draw(4)]!)
@@ -178,7 +186,10 @@ async function storm(draw: (below: number) => number, seed: string): Promise<voi
     for (const key of 'abc') {
       const order = [...new Set(own.flatMap(({ works }) => works))].filter((each) => each.key === key)
       const places = order.map((each) => asked.findIndex((one) => one.work === each))
-      assert.deepEqual(places, [...new Float64Array(places).toSorted()], `${seed}: not first come, first run`)
+      for (const caller of 'xy') {
+        const patient = places.filter((at) => asked[at]!.deadline === Infinity && asked[at]!.caller === caller)
+        assert.deepEqual(patient, [...new Float64Array(patient).toSorted()], `${seed}: not first come, first run`)
+      }
     }
     assert.ok(lane.empty && lane.rows === 0 && clock.now() < Infinity, `${seed}: work or a timer is left`)
     for (const each of asked) fair(each, own, bad.has(each.work), seed)

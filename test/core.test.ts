@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as z from 'zod'
-import { Job, Queue } from '../src/batching/queue.ts'
+import { Accounts } from '../src/batching/accounts.ts'
+import { Curve } from '../src/batching/curve.ts'
+import { Job } from '../src/batching/job.ts'
+import { Queue } from '../src/batching/queue.ts'
 import { isLoopback } from '../src/core/address.ts'
 import { datatypes, numerics, widens, type Datatype } from '../src/core/datatype.ts'
 import { readDocument, showMistake } from '../src/core/document.ts'
@@ -116,12 +119,22 @@ test('numbers are seen through bytes at any place', () => {
 
 test('the queue gives its jobs in order, as many as fit, and none that was settled meanwhile', () => {
   const draw = drawFrom(2)
-  const queue = new Queue('')
+  const accounts = new Accounts({})
+  const claim = {
+    requestId: '',
+    caller: '',
+    priority: 'standard',
+    deadline: Infinity,
+    gone: false,
+    onGone() {},
+  } as const
+  const queue = new Queue('', new Curve(), accounts)
   let expected: Job[] = []
   for (let i = 0; i < 20_000; i++) {
     const step = draw(10)
     if (step < 5) {
-      const job = new Job({ rows: 1 + draw(5), key: '', inputs: [] }, { requestId: '', queuedAt: i }, () => {})
+      const facts = { account: accounts.of(''), queuedAt: i, costMs: 1 }
+      const job = new Job({ rows: 1 + draw(5), key: '', inputs: [] }, claim, facts, () => {})
       queue.push(job)
       expected.push(job)
     } else if (step < 7 && expected.length > 0) {
@@ -134,10 +147,10 @@ test('the queue gives its jobs in order, as many as fit, and none that was settl
       let rows = 0
       const fits = expected.findIndex((job, at) => (rows += job.work.rows) > maxRows && at > 0)
       const taken = expected.splice(0, fits < 0 ? expected.length : fits)
-      assert.deepEqual(queue.take(maxRows), taken)
+      assert.deepEqual(queue.take(maxRows, maxRows), taken)
       assert.ok(taken.every(({ state }) => state === 'running'))
     }
-    assert.equal(queue.oldest, expected[0])
+    assert.equal(queue.oldestAt, expected[0]?.queuedAt ?? Infinity)
     const rows = expected.reduce((sum, job) => sum + job.work.rows, 0)
     assert.equal(queue.rows, rows)
   }

@@ -16,11 +16,18 @@ export interface Table {
   readonly rows: readonly (readonly string[])[]
 }
 
+export interface TitledTable {
+  readonly title: string
+  readonly table: Table
+}
+
 export interface Report {
   readonly figures: Readonly<Record<string, unknown>>
   readonly targets: Readonly<Record<string, string>>
   readonly pass: boolean
   /** For RESULTS.md. */
   readonly table: Table
+  /** More of them, after the first. */
+  readonly tables?: readonly TitledTable[]
   readonly notes: readonly string[]
 }

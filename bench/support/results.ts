@@ -37,7 +37,8 @@ function nameOf(section: string): string {
 }
 
 function sectionOf({ name, commit, question, report }: Ran): string {
-  const { targets, pass, table, notes } = report
+  const { targets, pass, table, tables = [], notes } = report
+  const titled = tables.map((each) => `${each.title}:\n\n${tableText(each.table)}`)
   const goals = Object.entries(targets).map(([figure, target]) => `${figure} ${target}`)
   return `## ${name}
 
@@ -49,9 +50,7 @@ ${question}
 - Machine: ${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, Node ${process.versions.node}
 - Target: ${goals.join('; ')}: **${pass ? 'hit' : 'missed'}**
 
-${tableText(table)}
-
-${notes.join('\n\n')}
+${[tableText(table), ...titled, ...notes].join('\n\n')}
 `
 }
 

@@ -1,64 +1,204 @@
 /**
  * The arbiter brings lanes and executors together. It decides at most once in a turn of the event loop, after all that
  * the turn received is queued, so that requests which arrive together run together.
+ *
+ * Of several lanes the one whose batch is worth most goes first; but each has a part of the executors' time that the
+ * others cannot take from it, so that a lane whose requests are dear or patient is not starved by cheap and urgent ones.
  */
 import type { Clock } from '../core/clock.ts'
-import type { Executor, Lane, RunOffer } from './lane.ts'
+import type { Ran, Work } from '../core/run.ts'
+import type { Program } from '../core/signature.ts'
+import type { Lane, Planner } from './lane.ts'
+import type { Offer } from './offer.ts'
+import type { Moment } from './policy.ts'
+import { Schedule } from './schedule.ts'
 
-export class Arbiter {
+export interface Executor {
+  /** Whether there is one at the moment. */
+  readonly alive: boolean
+  /** Whether it can take a batch now. */
+  readonly free: boolean
+  /** Whether it would start a batch at once. */
+  readonly idle: boolean
+  run(program: Program, works: readonly Work[]): Promise<Ran>
+}
+
+/** Of an equal part of the executors' time, what a lane with work may count on whatever the others offer. */
+const guarantee = 0.5
+/** How fast the pace follows the runs, and the lag what is added to them. */
+const step = 0.05
+/** A batch is staged so long before the executor is free, and a part of the run before it at most. */
+const stagedMs = 0.1
+const mostStaged = 0.25
+const longestStagedMs = 5
+
+export class Arbiter implements Planner {
   readonly #clock: Clock
   readonly #executors: readonly Executor[]
-  /** Lanes with something to run. */
-  readonly #lanes = new Set<Lane>()
+  readonly #schedules: ReadonlyMap<Executor, Schedule>
+  /** Lanes with something to run, and the executors' time that each is owed. */
+  readonly #owed = new Map<Lane, number>()
+  /** Lanes that had something lately. */
+  readonly #known = new Set<Lane>()
   #decisionDue = false
-  #askAgainAt = Infinity
-  #cancelTimer: (() => void) | undefined
+  #pokedAt = 0
+  #timer: { readonly at: number; readonly cancel: () => void } | undefined
+  /** Expected time of a run, whoever's it is. */
+  #paceMs = 1
+  /** From the end of a run in the worker until it is seen here, for nine runs of ten. */
+  #lagMs = 0
+  /** How long a turn of the event loop goes on after something has come. */
+  #turnMs = 0
 
   constructor(executors: readonly Executor[], clock: Clock) {
     this.#executors = executors
     this.#clock = clock
+    this.#schedules = new Map(executors.map((executor) => [executor, new Schedule()]))
   }
 
   /** Something changed: a lane has work, or an executor is free. */
   poke(lane?: Lane): void {
-    if (lane) this.#lanes.add(lane)
+    if (lane && !this.#owed.has(lane)) this.#owed.set(lane, 0)
+    if (lane) this.#known.add(lane)
     if (this.#decisionDue) return
     this.#decisionDue = true
+    this.#pokedAt = this.#clock.now()
     this.#clock.soon(() => {
       this.#decisionDue = false
       this.#decide()
     })
   }
 
+  momentFor(lane: Lane): Moment {
+    const now = this.#clock.now()
+    let startAt = Infinity
+    for (const executor of this.#executors) if (executor.alive) startAt = Math.min(startAt, this.#freeAt(executor, now))
+    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt })
+  }
+
   /** Forgets when to ask again, so that nothing keeps the process alive. */
   close(): void {
-    this.#cancelTimer?.()
+    this.#timer?.cancel()
+  }
+
+  #freeAt(executor: Executor, now: number): number {
+    return this.#schedules.get(executor)!.freeAt(now)
+  }
+
+  /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
+  #moment(lane: Lane, { now, startAt }: { readonly now: number; readonly startAt: number }): Moment {
+    let executors = 0
+    for (const { alive } of this.#executors) if (alive) executors++
+    let others = 0
+    let count = 1
+    for (const other of this.#known) {
+      if (other === lane) continue
+      const demand = other.demandAt(now)
+      if (demand < 1e-3 && other.empty) this.#known.delete(other)
+      else count++
+      others += demand
+    }
+    const share = Math.max(executors - others, executors / count)
+    return { now, startAt: startAt + this.#lagMs, executors, share }
   }
 
   #decide(): void {
-    this.#cancelTimer?.()
-    this.#askAgainAt = Infinity
-    // Every idle executor gets a batch before any gets one to stage behind what it runs.
-    for (const executor of this.#executors) if (executor.idle) this.#feed(executor)
-    for (const executor of this.#executors) while (this.#feed(executor));
-    if (this.#askAgainAt === Infinity) return
-    this.#cancelTimer = this.#clock.after(Math.max(0, this.#askAgainAt - this.#clock.now()), () => this.poke())
+    const now = this.#clock.now()
+    this.#turnMs += step * (now - this.#pokedAt - this.#turnMs)
+    let askAt = Infinity
+    for (const lane of this.#owed.keys()) if (lane.empty) this.#owed.delete(lane)
+    for (;;) {
+      const ready = this.#nextReady(now)
+      if (!ready) break
+      const { best, until } = this.#best(ready, now)
+      askAt = Math.min(askAt, until)
+      if (!best) break
+      this.#dispatch(best.lane, best.offer, ready.executor)
+    }
+    if (this.#owed.size === 0) askAt = Infinity
+    else for (const executor of this.#executors) askAt = Math.min(askAt, this.#stageAt(executor, now))
+    this.#askAgain(askAt, now)
   }
 
-  /** Gives an executor the worthiest batch there is; says whether there was one. */
-  #feed(executor: Executor): boolean {
-    if (!executor.free) return false
-    const now = this.#clock.now()
-    const freeAt = executor.idle ? now : Infinity
-    let best: { lane: Lane; offer: RunOffer } | undefined
-    for (const lane of this.#lanes) {
-      const offer = lane.offer(now, freeAt)
-      if (offer.kind === 'wait') this.#askAgainAt = Math.min(this.#askAgainAt, offer.until)
-      else if (!best || offer.worth > best.offer.worth) best = { lane, offer }
+  /** The executor that a batch would start on soonest, if one can take it: an idle one, or one that soon will be. */
+  #nextReady(now: number): { readonly executor: Executor; readonly startAt: number } | undefined {
+    let ready: { executor: Executor; startAt: number } | undefined
+    for (const executor of this.#executors) {
+      if (!executor.free) continue
+      const startAt = executor.idle ? now : this.#freeAt(executor, now)
+      if (!executor.idle && startAt - this.#leadMs > now) continue
+      if (!ready || startAt < ready.startAt || (executor.idle && !ready.executor.idle)) ready = { executor, startAt }
     }
-    if (!best) return false
-    void best.lane.dispatch(best.offer.take(), executor)
-    if (best.lane.empty) this.#lanes.delete(best.lane)
-    return true
+    return ready
+  }
+
+  /** When a busy executor should be given its next batch; never if it has one, or if that is now. */
+  #stageAt(executor: Executor, now: number): number {
+    if (!executor.free || executor.idle) return Infinity
+    const at = this.#freeAt(executor, now) - this.#leadMs
+    return at > now ? at : Infinity
+  }
+
+  /** So long before its end a run has the next one staged behind it: longer if this thread is slow to come round. */
+  get #leadMs(): number {
+    return Math.min(stagedMs + 2 * this.#turnMs, mostStaged * this.#paceMs, longestStagedMs)
+  }
+
+  #best({ executor, startAt }: { readonly executor: Executor; readonly startAt: number }, now: number) {
+    let best: { readonly lane: Lane; readonly offer: Offer; readonly worth: number } | undefined
+    let until = Infinity
+    for (const [lane, owedMs] of this.#owed) {
+      const offer = lane.offer(this.#moment(lane, { now, startAt }), this.#paceMs)
+      if (offer.kind === 'wait') until = Math.min(until, offer.until)
+      else if (!offer.idleOnly || executor.idle) {
+        const isOwed = owedMs >= (offer.costMs ?? this.#paceMs) && !offer.idleOnly
+        const worth = isOwed ? Number.MAX_VALUE : offer.worth
+        if (!best || worth > best.worth) best = { lane, offer, worth }
+      }
+    }
+    return { best, until }
+  }
+
+  #dispatch(lane: Lane, offer: Offer, executor: Executor): void {
+    const clock = this.#clock
+    const schedule = this.#schedules.get(executor)!
+    this.#charge(lane, offer.costMs ?? this.#paceMs)
+    const attempt = offer.take()
+    if (lane.empty) this.#owed.delete(lane)
+    void lane.dispatch(attempt, async (program, works) => {
+      schedule.begin(clock.now(), offer.costMs ?? Infinity)
+      let ran: Ran | undefined
+      try {
+        ran = await executor.run(program, works)
+        return ran
+      } finally {
+        const ms = schedule.end(clock.now())
+        if (ran?.kind === 'done') this.#learn(ms, ran.computeMs)
+      }
+    })
+  }
+
+  #charge(lane: Lane, costMs: number): void {
+    const part = (guarantee * costMs) / this.#owed.size
+    for (const [each, owedMs] of this.#owed) this.#owed.set(each, owedMs + part)
+    this.#owed.set(lane, Math.max(0, this.#owed.get(lane)! - costMs))
+  }
+
+  #learn(ms: number, computeMs: number): void {
+    this.#paceMs += step * (computeMs - this.#paceMs)
+    const lag = ms - computeMs
+    this.#lagMs = Math.max(0, this.#lagMs + (lag > this.#lagMs ? 0.9 : -0.1) * step * Math.max(0.1, this.#lagMs))
+  }
+
+  #askAgain(at: number, now: number): void {
+    if (this.#timer?.at === at) return
+    this.#timer?.cancel()
+    this.#timer = undefined
+    if (at === Infinity) return
+    const cancel = this.#clock.after(at - now, () => {
+      this.#timer = undefined
+      this.poke()
+    })
+    this.#timer = { at, cancel }
   }
 }

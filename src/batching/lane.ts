@@ -1,190 +1,228 @@
 /**
- * A lane is where requests for one model version wait. It queues them by batch key, because only rows under the same
- * key may share a run; it asks its policy when to run; it hands a batch to an executor and each answer to its request.
- *
- * If a run fails, the batch is cut in half and both halves run again, so that of n requests the n-1 good ones succeed
- * and the culprit gets its own error. If a worker dies, the halves of what it ran run once more; what is lost again is
- * refused, because each try costs a worker.
+ * A lane is where requests for one model version wait. It lets in what can be answered in time, queues it by batch key,
+ * because only rows under the same key may share a run, asks its policy when to run, and hands each answer to its request.
  */
 import type { Clock } from '../core/clock.ts'
+import { priorities } from '../core/priority.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import type { Ran, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
-import type { Policy } from './policy.ts'
-import { Job, Queue, type Done } from './queue.ts'
+import type { Accounts } from './accounts.ts'
+import { Admission, type Applicant } from './admission.ts'
+import { Job, type Claim, type Done } from './job.ts'
+import { classValues, worthOf, type Offer, type Wait } from './offer.ts'
+import type { Moment, Policy } from './policy.ts'
+import type { Queue } from './queue.ts'
+import { Queues } from './queues.ts'
+import { Rescue, type Attempt, type RescueEvents } from './rescue.ts'
+import { Suspects } from './suspects.ts'
 
-export interface Executor {
-  /** Whether it can take a batch now. */
-  readonly free: boolean
-  /** Whether it would start a batch at once. */
-  readonly idle: boolean
-  run(program: Program, works: readonly Work[]): Promise<Ran>
+/** What a lane asks of the arbiter. */
+export interface Planner {
+  /** Tells that there is something to decide. */
+  poke(lane: Lane): void
+  /** What the lane can count on at the moment. */
+  momentFor(lane: Lane): Moment
 }
 
-/** The request behind a piece of work, as far as a lane cares. */
-export interface Claim {
-  readonly requestId: string
-  readonly deadline: number
-  readonly gone: boolean
-  onGone(callback: () => void): void
-}
-
-/** A batch that could run now, and what it is worth beside those of other lanes. */
-export interface RunOffer {
-  readonly kind: 'run'
-  readonly worth: number
-  readonly take: () => readonly Job[]
-}
-
-type Offer = RunOffer | { readonly kind: 'wait'; readonly until: number }
-
-export interface LaneOptions {
+export interface LaneOptions extends RescueEvents {
   readonly program: Program
   readonly policy: Policy
   readonly maxQueueRows: number
   readonly clock: Clock
+  readonly accounts: Accounts
+  readonly planner: Planner
   /** Why nothing can be run at the moment, if that is so. */
   readonly refused: () => Refusal | undefined
-  /** Tells the arbiter that there is something to decide. */
-  readonly poke: (lane: Lane) => void
   /** Told of every run that ended well. */
   readonly onRun: (rows: number, computeMs: number) => void
-  /** Told why a request's run failed; the client is not. */
-  readonly onFailure: (reason: string, requestId: string) => void
 }
 
-const mostLosses = 2
+/** Runs works on an executor. */
+export type Run = (program: Program, works: readonly Work[]) => Promise<Ran>
 
 export class Lane {
-  /** Rows waiting, over all keys. */
-  rows = 0
   readonly #options: LaneOptions
-  readonly #queues = new Map<string, Queue>()
-  /** Batches that must run again just as they are. */
-  readonly #again: (readonly Job[])[] = []
+  readonly #queues: Queues
+  readonly #admission: Admission
+  readonly #rescue: Rescue
+  readonly #suspects: Suspects
 
   constructor(options: LaneOptions) {
+    const { accounts, clock } = options
     this.#options = options
+    this.#queues = new Queues(accounts)
+    this.#admission = new Admission({ ...options, queues: this.#queues })
+    this.#rescue = new Rescue(options)
+    this.#suspects = new Suspects(clock)
+  }
+
+  /** Rows waiting, over all keys. */
+  get rows(): number {
+    return this.#queues.rows
   }
 
   get empty(): boolean {
-    return this.rows === 0 && this.#again.length === 0
+    return this.rows === 0 && this.#rescue.empty
+  }
+
+  /** How many executors it would take to serve all that comes. */
+  demandAt(now: number): number {
+    return this.#admission.demandAt(now)
   }
 
   /** Asked from the request's head, before its body is paid for. */
-  reserve(): Refusal | undefined {
-    const refused = this.#options.refused()
-    if (refused || this.rows < this.#options.maxQueueRows) return refused
-    return refuse('overloaded', `${this.rows} rows are waiting for this model already`)
+  reserve(claim: Claim): Refusal | undefined {
+    const { refused, clock } = this.#options
+    const applicant = this.#admission.stranger(claim)
+    const refusal = refused() ?? this.#refusalOf(claim, applicant)
+    if (refusal && applicant) this.#admission.count(applicant, clock.now())
+    return refusal
   }
 
   /** Waits for a run that holds this work, and returns its share of the outputs. */
   run(work: Work, claim: Claim): Promise<Done | Refusal> {
+    const { clock, refused } = this.#options
+    const now = clock.now()
     if (claim.gone) return Promise.resolve(hungUp())
-    if (claim.deadline <= this.#options.clock.now()) return Promise.resolve(tooLate())
-    const refused = this.reserve()
-    if (refused) return Promise.resolve(refused)
+    if (claim.deadline <= now) return Promise.resolve(tooLate())
+    const queue = this.#queues.of(work.key, this.#apart(claim))
+    const applicant = { claim, queue, rows: work.rows }
+    this.#admission.count(applicant, now)
+    const refusal = refused() ?? this.#refusalOf(claim, applicant)
+    if (refusal) return Promise.resolve(refusal)
+    this.#makeRoom(claim)
     return new Promise((resolve) => {
-      this.#queue(work, claim, resolve)
+      this.#enqueue(applicant, work, resolve)
     })
   }
 
-  #queue(work: Work, claim: Claim, resolve: (outcome: Done | Refusal) => void): void {
-    const { clock, poke } = this.#options
-    const job = new Job(work, { requestId: claim.requestId, queuedAt: clock.now() }, resolve)
-    const queue = this.#queues.get(work.key) ?? new Queue(work.key)
-    this.#queues.set(work.key, queue)
-    queue.push(job)
-    this.rows += work.rows
-    const giveUp = (outcome: Refusal) => {
-      const waited = job.state === 'waiting'
-      job.settle(outcome)
-      if (waited) this.#leave(queue, () => queue.forget(job))
-    }
-    job.timedBy(clock.after(claim.deadline - job.queuedAt, () => giveUp(tooLate())))
-    claim.onGone(() => giveUp(hungUp()))
-    poke(this)
+  /** What must not share a run with the others: what nobody waits for, and what comes from whoever has just made one fail. */
+  #apart({ caller, priority }: Claim): string | undefined {
+    if (priority === 'shadow') return priority
+    return this.#suspects.has(caller) ? caller : undefined
+  }
+
+  #refusalOf(claim: Claim, applicant: Applicant | undefined): Refusal | undefined {
+    const full = this.#admission.full(claim)
+    if (full || !applicant) return full
+    return this.#admission.late(applicant, this.#options.planner.momentFor(this))
+  }
+
+  /** In a full queue somebody else has to give way. */
+  #makeRoom(claim: Claim): void {
+    if (this.rows < this.#options.maxQueueRows) return
+    const victim = this.#admission.victimOf(claim)
+    if (victim)
+      this.#giveUp(victim.queue, victim.job, refuse('overloaded', 'requests with more right to its place came'))
+  }
+
+  #enqueue({ claim, queue, rows }: Applicant, work: Work, resolve: (outcome: Done | Refusal) => void): void {
+    const { clock, accounts, planner } = this.#options
+    const queuedAt = clock.now()
+    const costMs = this.#admission.costMs(queue, rows, claim.deadline - queuedAt)
+    const job = new Job(work, claim, { account: accounts.of(claim.caller), queuedAt, costMs }, resolve)
+    this.#queues.push(queue, job)
+    job.timedBy(clock.after(claim.deadline - queuedAt, () => this.#giveUp(queue, job, tooLate())))
+    claim.onGone(() => this.#giveUp(queue, job, hungUp()))
+    planner.poke(this)
+  }
+
+  #giveUp(queue: Queue, job: Job, refusal: Refusal): void {
+    const waited = job.state === 'waiting'
+    job.settle(refusal)
+    if (waited) this.#queues.forget(queue, job)
   }
 
   /** The best batch this lane could run, given when an executor can start. */
-  offer(now: number, freeAt: number): Offer {
-    const again = this.#again[0]
-    if (again) return { kind: 'run', worth: Infinity, take: () => this.#again.shift() ?? [] }
-    let best: Offer = { kind: 'wait', until: Infinity }
-    for (const queue of this.#queues.values()) {
-      const offer = this.#offerOf(queue, now, freeAt)
+  offer(moment: Moment, paceMs: number): Offer | Wait {
+    if (!this.#rescue.empty) return this.#rescueOffer()
+    let best: Offer | Wait = { kind: 'wait', until: Infinity }
+    for (const queue of this.#queues.busy) {
+      const offer = this.#offerOf(queue, moment, paceMs)
       if (better(offer, best)) best = offer
     }
     return best
   }
 
-  #offerOf(queue: Queue, now: number, freeAt: number): Offer {
-    const oldest = queue.oldest
-    if (!oldest) return { kind: 'wait', until: Infinity }
-    const proposal = this.#options.policy.propose(now, freeAt, { rows: queue.rows, oldestAt: oldest.queuedAt })
-    if (proposal.kind === 'wait') return proposal
-    // No row may join a request whose rows are not known to be independent: room for none takes just the one.
-    const maxRows = this.#options.program.batched ? proposal.rows : 0
-    return { kind: 'run', worth: proposal.worth, take: () => this.#leave(queue, () => queue.take(maxRows)) }
+  #rescueOffer(): Offer {
+    const take = () => this.#rescue.next()!
+    return { kind: 'run', worth: Infinity, costMs: undefined, idleOnly: false, take }
   }
 
-  /** Lets something leave a queue, and keeps the books. */
-  #leave<T>(queue: Queue, leave: () => T): T {
-    const before = queue.rows
-    const left = leave()
-    this.rows -= before - queue.rows
-    if (queue.rows === 0) this.#queues.delete(queue.key)
-    return left
+  #offerOf(queue: Queue, moment: Moment, paceMs: number): Offer | Wait {
+    const proposal = this.#options.policy.propose(moment, queue)
+    if (proposal.kind === 'wait') return proposal
+    const { rows, finishAt, latestAt } = proposal
+    const { now } = moment
+    const { curve } = queue
+    const costMs = curve.known ? curve.mean(Math.min(rows, queue.rows)) : undefined
+    const slackMs = latestAt - now
+    const value = valueOf(queue, rows)
+    return {
+      kind: 'run',
+      worth: worthOf({ value, costMs: costMs ?? paceMs, slackMs, ageMs: now - queue.oldestAt, paceMs }),
+      costMs,
+      idleOnly: queue.rows === queue.lines[shadowRank]!.rows,
+      take: () => this.#take(queue, { rows, finishAt, now }),
+    }
+  }
+
+  #take(queue: Queue, { rows, finishAt, now }: { rows: number; finishAt: number; now: number }): Attempt {
+    for (const job of queue.due(finishAt)) this.#giveUp(queue, job, givenUp())
+    queue.lastRunAt = now
+    const { program, policy } = this.#options
+    // No row may join a request whose rows are not known to be independent: room for none takes just the one.
+    const jobs = program.batched ? this.#queues.take(queue, rows, policy.maxRows) : this.#queues.take(queue, 0, 0)
+    return { jobs, budget: undefined }
   }
 
   /** Runs a batch that `offer` gave, and settles each of its requests. */
-  async dispatch(jobs: readonly Job[], executor: Executor): Promise<void> {
+  async dispatch(attempt: Attempt, run: Run): Promise<void> {
     const { clock, program, onRun } = this.#options
-    const live = jobs.filter((job) => job.state === 'running')
-    if (live.length === 0) return
+    const jobs = attempt.jobs.filter((job) => job.state === 'running')
+    if (jobs.length === 0) return
+    const live = { ...attempt, jobs }
     const startedAt = clock.now()
-    const works = live.map((job) => job.work)
+    const works = jobs.map((job) => job.work)
     // What an executor throws is a defect; it must not leave requests without an answer.
-    const ran = await executor.run(program, works).catch((error: unknown): Ran => {
+    const ran = await run(program, works).catch((error: unknown): Ran => {
       return { kind: 'failed', reason: `a defect: ${String(error)}` }
     })
-    if (ran.kind === 'failed') return this.#bisect(live, ran.reason)
-    if (ran.kind === 'lost') return this.#rescue(live)
-    if (ran.kind === 'unstarted') return this.#runAgain([live])
+    if (ran.kind !== 'done') return this.#save(live, ran)
     const { computeMs } = ran
-    const batchRows = live.reduce((sum, job) => sum + job.work.rows, 0)
+    const batchRows = jobs.reduce((sum, job) => sum + job.work.rows, 0)
+    this.#queues.of(works[0]!.key, undefined).curve.learn(batchRows, computeMs)
     onRun(batchRows, computeMs)
-    live.forEach((job, i) => {
+    jobs.forEach((job, i) => {
       job.settle({ outputs: ran.outputs[i]!, batchRows, queueMs: startedAt - job.queuedAt, computeMs })
     })
   }
 
-  #bisect(jobs: readonly Job[], reason: string): void {
-    if (jobs.length > 1) return this.#runAgain(halves(jobs))
-    this.#options.onFailure(reason, jobs[0]!.requestId)
-    jobs[0]!.settle(refuse('model_failed', "the model failed on this input; the gateway's log says why"))
-  }
-
-  /** Halves here too: of the requests beside the one that killed the worker, half are out of its way. */
-  #rescue(jobs: readonly Job[]): void {
-    for (const job of jobs) if (++job.losses >= mostLosses) job.settle(refuse('model_failed', diedTwice))
-    this.#runAgain(halves(jobs))
-  }
-
-  #runAgain(batches: readonly (readonly Job[])[]): void {
-    this.#again.push(...batches.filter((jobs) => jobs.length > 0))
-    this.#options.poke(this)
+  #save(attempt: Attempt, ran: Exclude<Ran, { kind: 'done' }>): void {
+    const [first, ...others] = attempt.jobs
+    if (ran.kind === 'failed' && others.length === 0) this.#suspects.add(first!.account.caller)
+    if (ran.kind === 'failed') this.#rescue.bisect(attempt, ran.reason)
+    else if (ran.kind === 'lost') this.#rescue.retry(attempt)
+    else this.#rescue.again(attempt)
+    this.#options.planner.poke(this)
   }
 }
 
-function halves(jobs: readonly Job[]): (readonly Job[])[] {
-  const middle = Math.ceil(jobs.length / 2)
-  return [jobs.slice(0, middle), jobs.slice(middle)]
+const shadowRank = priorities.indexOf('shadow')
+
+/** What the rows of a batch are worth, filled from the most urgent class on. */
+function valueOf({ lines }: Queue, rows: number): number {
+  let value = 0
+  let room = rows
+  for (const [rank, line] of lines.entries()) {
+    value += Math.min(room, line.rows) * classValues[rank]!
+    room = Math.max(0, room - line.rows)
+  }
+  return value
 }
 
-const diedTwice = 'the worker died twice while it ran the batch that held this request'
-
-function better(offer: Offer, than: Offer): boolean {
+function better(offer: Offer | Wait, than: Offer | Wait): boolean {
   if (offer.kind === 'wait') return than.kind === 'wait' && offer.until < than.until
   return than.kind === 'wait' || offer.worth > than.worth
 }
@@ -195,4 +233,8 @@ function tooLate(): Refusal {
 
 function hungUp(): Refusal {
   return refuse('abandoned', 'the client hung up')
+}
+
+function givenUp(): Refusal {
+  return refuse('overloaded', 'it could not be answered by its deadline any more')
 }

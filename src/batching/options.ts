@@ -14,4 +14,14 @@ export const batchingOptions = z.strictObject({
     .describe('Most rows that may wait for one version. Beyond it requests are refused with 503.'),
 })
 
+/** Between callers, over all models. */
+export const fairnessOptions = z.strictObject({
+  weights: z
+    .record(z.string(), z.number().positive().max(1e6))
+    .default({})
+    .describe(
+      'Shares of single callers when not all can be served; others have 1. Without authentication a caller is a client address such as 10.0.0.7, or an IPv6 network such as 2001:db8:0:0::/64.',
+    ),
+})
+
 export type BatchingOptions = z.output<typeof batchingOptions>

@@ -1,108 +1,106 @@
-/** Requests that wait for one lane under one batch key, oldest first. */
-import type { Refusal } from '../core/refusal.ts'
-import type { Work } from '../core/run.ts'
-import type { Tensor } from '../core/tensor.ts'
+/** Requests that wait for one lane under one batch key: only they may share a run. */
+import { priorities } from '../core/priority.ts'
+import type { Accounts } from './accounts.ts'
+import type { Curve } from './curve.ts'
+import type { Job } from './job.ts'
+import { Line } from './line.ts'
+import { Ordered } from './ordered.ts'
+import type { Waiting } from './policy.ts'
 
-export interface Done {
-  readonly outputs: readonly Tensor[]
-  /** Rows in the run that held this request. */
-  readonly batchRows: number
-  readonly queueMs: number
-  readonly computeMs: number
-}
+/** Of the rows of more urgent classes, the part that those below may have all the same, so that they never stand still. */
+const leastPart = 0.05
 
-/** Whose job it is, and since when it waits on the clock's scale. */
-interface Ticket {
-  readonly requestId: string
-  readonly queuedAt: number
-}
-
-/** A request in a lane, from `run` to its answer. Settled once; whatever comes later is ignored. */
-export class Job {
-  readonly work: Work
-  readonly requestId: string
-  readonly queuedAt: number
-  state: 'waiting' | 'running' | 'settled' = 'waiting'
-  /** How many runs were lost with their worker. */
-  losses = 0
-  readonly #resolve: (outcome: Done | Refusal) => void
-  #cancelTimer: (() => void) | undefined
-
-  constructor(work: Work, ticket: Ticket, resolve: (outcome: Done | Refusal) => void) {
-    this.work = work
-    this.requestId = ticket.requestId
-    this.queuedAt = ticket.queuedAt
-    this.#resolve = resolve
-  }
-
-  timedBy(cancelTimer: () => void): void {
-    this.#cancelTimer = cancelTimer
-  }
-
-  settle(outcome: Done | Refusal): void {
-    if (this.state === 'settled') return
-    this.state = 'settled'
-    this.#cancelTimer?.()
-    this.#resolve(outcome)
-  }
-}
-
-export class Queue {
+export class Queue implements Waiting {
   readonly key: string
+  readonly curve: Curve
   rows = 0
-  #jobs: Job[] = []
-  #head = 0
-  /** How many of `#jobs` still wait. */
-  #waiting = 0
+  lastRunAt = -Infinity
+  /** By rank. */
+  readonly lines: readonly Line[] = priorities.map(() => new Line())
+  /** Rows that each class is owed by those above it. */
+  readonly #owed = priorities.map(() => 0)
+  readonly #byArrival = new Ordered('queuedAt')
+  readonly #accounts: Accounts
 
-  constructor(key: string) {
+  constructor(key: string, curve: Curve, accounts: Accounts) {
     this.key = key
+    this.curve = curve
+    this.#accounts = accounts
   }
 
-  /** The oldest job that still waits. */
-  get oldest(): Job | undefined {
-    while (this.#jobs[this.#head]?.state === 'settled') this.#head++
-    return this.#jobs[this.#head]
+  /** When the oldest was queued; Infinity if none waits. */
+  get oldestAt(): number {
+    return this.#byArrival.first?.queuedAt ?? Infinity
   }
 
   push(job: Job): void {
-    this.#jobs.push(job)
-    this.#waiting++
     this.rows += job.work.rows
+    this.lines[job.rank]!.add(job)
+    this.#byArrival.add(job)
+    this.#accounts.add(job.account, job.costMs)
   }
 
-  /** Accounts for a job that was settled while it waited; its place is skipped when the head reaches it. */
+  /** Accounts for a job that waits no more. */
   forget(job: Job): void {
     this.rows -= job.work.rows
-    this.#waiting--
-    this.#sweep()
+    this.lines[job.rank]!.forget(job)
+    this.#byArrival.forget()
+    this.#accounts.remove(job.account, job.costMs)
   }
 
-  /** Takes jobs from the head while they fit into `maxRows`; at least one, so that a large request is not stuck. */
-  take(maxRows: number): Job[] {
-    const taken: Job[] = []
-    let rows = 0
-    for (let job = this.oldest; job; job = this.oldest) {
-      if (taken.length > 0 && rows + job.work.rows > maxRows) break
-      job.state = 'running'
-      taken.push(job)
-      rows += job.work.rows
-      this.#head++
+  /** Those that are due before `finishAt`. */
+  due(finishAt: number): Job[] {
+    const due: Job[] = []
+    for (const line of this.lines) {
+      line.walk((job) => {
+        if (job.deadline >= finishAt) return false
+        due.push(job)
+        return true
+      })
     }
-    this.rows -= rows
-    this.#waiting -= taken.length
-    this.#sweep()
-    return taken
+    return due
   }
 
   /**
-   * Drops those that wait no more, once they are the larger part: to shift an array for every job is linear in the queue,
-   * and clients that come and go must not pile up behind one that waits.
+   * The next jobs while they fit into `rows`; they leave the queue. At least one, and a request that is larger than any
+   * batch, which has `most` rows at most, goes alone when its turn comes, so that none is stuck.
    */
-  #sweep(): void {
-    const left = this.#jobs.length - this.#waiting
-    if (left < 64 || left * 2 < this.#jobs.length) return
-    this.#jobs = this.#jobs.filter(({ state }) => state === 'waiting')
-    this.#head = 0
+  take(rows: number, most: number): Job[] {
+    const taken: Job[] = []
+    const byRank = priorities.map(() => 0)
+    let room = rows
+    const take = (job: Job | undefined): boolean => {
+      if (!job) return false
+      job.state = 'running'
+      this.#accounts.charge(job.account, job.costMs)
+      this.forget(job)
+      taken.push(job)
+      room -= job.work.rows
+      byRank[job.rank]! += job.work.rows
+      return true
+    }
+    for (let rank = 1; rank < byRank.length; rank++) if (this.#isOwed(rank)) take(this.lines[rank]!.next(room))
+    for (const line of this.lines) {
+      if (taken.length === 0) take(line.oversize(most))
+      while (take(line.next(room)));
+    }
+    if (taken.length === 0) take(this.lines.find((line) => line.rows > 0)?.next(Infinity))
+    this.#settleDebts(byRank)
+    return taken
+  }
+
+  #isOwed(rank: number): boolean {
+    const first = this.lines[rank]!.first
+    return first !== undefined && this.#owed[rank]! >= first.work.rows
+  }
+
+  /** `rows` that were taken, by rank. */
+  #settleDebts(rows: readonly number[]): void {
+    let above = 0
+    for (let rank = 0; rank < rows.length; rank++) {
+      const owed = this.#owed[rank]! + leastPart * above - rows[rank]!
+      this.#owed[rank] = this.lines[rank]!.rows === 0 ? 0 : Math.max(0, owed)
+      above += rows[rank]!
+    }
   }
 }

@@ -2,6 +2,7 @@
  * A request and its answer, free of any protocol. An edge makes the Call from a request's head before the body is read;
  * everything behind the edge sees only this.
  */
+import type { Priority } from './priority.ts'
 import type { Refusal } from './refusal.ts'
 import type { Signature } from './signature.ts'
 import type { Tensor } from './tensor.ts'
@@ -17,6 +18,9 @@ export interface InferRequest {
   readonly key: string
   /** Names of the outputs to return, in the order they were asked for. */
   readonly wanted: readonly WantedOutput[]
+  /** What the body asks for; undefined if it leaves that to others. Milliseconds from arrival to answer. */
+  readonly timeoutMs: number | undefined
+  readonly priority: Priority | undefined
 }
 
 export interface WantedOutput {
@@ -32,8 +36,13 @@ export interface Call {
   readonly path: string
   /** Undefined when the client leaves the choice to the gateway. */
   readonly version: string | undefined
-  /** On the clock's monotonic scale, milliseconds. */
+  /** Who is at the other end: an address, or a network that is one client's. */
+  readonly peer: string
+  /** On the clock's monotonic scale, milliseconds. The deadline is the client's, if that is sooner than the edge's. */
+  readonly arrivedAt: number
   readonly deadline: number
+  /** How urgent the client says it is, if it says. */
+  readonly priority: Priority | undefined
   /** True once the client has hung up. */
   readonly gone: boolean
   /**
@@ -51,4 +60,9 @@ export interface Answer {
   readonly id: string | undefined
   readonly outputs: readonly Tensor[]
   readonly wanted: readonly WantedOutput[]
+  /** Undefined if the version answers that was asked; else what answers in its place. */
+  readonly fallback?: FallbackKind
 }
+
+/** What may answer when the version that was asked cannot in time. */
+export type FallbackKind = 'version' | 'constant'

@@ -1,6 +1,7 @@
 /** One inference request, as the pipeline sees it. */
 import { Lease, type Arena } from '../core/arena.ts'
 import type { Call, InferRequest } from '../core/call.ts'
+import type { Priority } from '../core/priority.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
 import { readBody, type BodyTools } from './body.ts'
@@ -14,7 +15,9 @@ import type { Address } from './routes.ts'
 export interface CallFacts {
   readonly requestId: string
   readonly address: Address
+  readonly arrivedAt: number
   readonly deadline: number
+  readonly priority: Priority | undefined
   /** Until when the body has to be there, if the deadline is not sooner. */
   readonly bodyDeadline: number
 }
@@ -29,18 +32,25 @@ export class HttpCall implements Call {
   readonly host: string
   readonly path: string
   readonly version: string | undefined
+  readonly peer: string
+  readonly arrivedAt: number
   readonly deadline: number
+  readonly priority: Priority | undefined
   readonly #exchange: Exchange
   readonly #tools: CallTools
   readonly #bodyDeadline: number
   readonly #lease: Lease
 
-  constructor(exchange: Exchange, { requestId, address, deadline, bodyDeadline }: CallFacts, tools: CallTools) {
+  constructor(exchange: Exchange, facts: CallFacts, tools: CallTools) {
+    const { requestId, address, arrivedAt, deadline, bodyDeadline, priority } = facts
     this.requestId = requestId
     this.host = address.host
     this.path = address.path
     this.version = address.version
+    this.peer = exchange.peer
+    this.arrivedAt = arrivedAt
     this.deadline = deadline
+    this.priority = priority
     this.#bodyDeadline = bodyDeadline
     this.#exchange = exchange
     this.#tools = tools

@@ -3,10 +3,20 @@
  * of the browser's are ever invited.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { priorityField, timeoutField } from './negotiation.ts'
 import type { CorsOptions } from './options.ts'
+import { fallbackField } from './reply.ts'
 
-const requestFields = 'authorization, content-encoding, content-type, inference-header-content-length, x-request-id'
-const answerFields = 'inference-header-content-length, retry-after, x-request-id'
+const requestFields = [
+  'authorization',
+  'content-encoding',
+  'content-type',
+  'inference-header-content-length',
+  'x-request-id',
+  timeoutField,
+  priorityField,
+].join(', ')
+const answerFields = `inference-header-content-length, retry-after, x-request-id, ${fallbackField}`
 const nothing: readonly string[] = []
 
 export class Cors {

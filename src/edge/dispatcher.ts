@@ -14,7 +14,7 @@ import { AnswerEncoder, type Payload } from './codecs/response.ts'
 import { Cors } from './cors.ts'
 import { chooseEncoding, compress } from './compression.ts'
 import { inform, type Question } from './metadata.ts'
-import { accepts, readRequestId } from './negotiation.ts'
+import { accepts, readRequestId, readUrgency } from './negotiation.ts'
 import type { EdgeOptions } from './options.ts'
 import type { Exchange } from './protocols/exchange.ts'
 import { Reply } from './reply.ts'
@@ -121,11 +121,20 @@ export class Dispatcher {
     const journal = serving.open()
     exchange.onClosed(() => journal.close())
     const { arrivedAt } = journal
-    const facts = { requestId, address, deadline: arrivedAt + deadlineMs, bodyDeadline: arrivedAt + body.timeoutMs }
+    const urgency = readUrgency(exchange.headers)
+    if (isRefusal(urgency)) {
+      journal.settle(urgency.code)
+      reply.refusal(urgency)
+      return
+    }
+    const { timeoutMs, priority } = urgency
+    const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs)
+    const facts = { requestId, address, arrivedAt, deadline, bodyDeadline: arrivedAt + body.timeoutMs, priority }
     const call = new HttpCall(exchange, facts, this.#tools)
     let payload: Payload | Refusal
     try {
       const answer = await infer(call, serving.steps, journal)
+      if (!isRefusal(answer)) reply.fallback = answer.fallback
       // Its inputs are copied into a batch by now, or nobody will run them.
       call.release()
       const encoded = isRefusal(answer) ? answer : this.#encode(answer)
@@ -135,7 +144,7 @@ export class Dispatcher {
       call.release()
       payload = this.#defect(error, requestId)
     }
-    journal.settle(isRefusal(payload) ? payload.code : 'ok')
+    journal.settle(isRefusal(payload) ? payload.code : reply.fallback ? 'fallback' : 'ok')
     if (exchange.gone) return
     if (isRefusal(payload)) reply.refusal(payload)
     else if (this.#isLarge(payload)) await this.#sendCompressed(exchange, payload, reply)

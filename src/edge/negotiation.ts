@@ -1,4 +1,7 @@
-/** What a client says of itself in its head: which forms it accepts, and what it calls its request. */
+/** What a client says in its head: which forms it accepts, what it calls its request, how soon it needs the answer. */
+import type { IncomingHttpHeaders } from 'node:http'
+import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
+import { priorities, type Priority } from '../core/priority.ts'
 
 /** Whether an `Accept` field lets one of these types through (RFC 9110 section 12.5.1). */
 export function accepts(accept: string | undefined, types: readonly string[]): boolean {
@@ -24,4 +27,36 @@ const plainId = /^[\w.:/+=@-]{1,128}$/
 /** The client's own id for its request, if it has a sensible one. */
 export function readRequestId(header: string | string[] | undefined): string | undefined {
   return typeof header === 'string' && plainId.test(header) ? header : undefined
+}
+
+/** What a client asks of the time of its request. */
+export interface Urgency {
+  /** Milliseconds from arrival to answer; Infinity if it does not say. */
+  readonly timeoutMs: number
+  /** Undefined if it does not say. */
+  readonly priority: Priority | undefined
+}
+
+const unhurried: Urgency = { timeoutMs: Infinity, priority: undefined }
+export const timeoutField = 'x-request-timeout-ms'
+export const priorityField = 'x-request-priority'
+/** Nobody waits for what runs as a shadow, so no client may ask for it. */
+export const clientPriorities = priorities.slice(0, -1)
+
+export function readUrgency(headers: IncomingHttpHeaders): Urgency | Refusal {
+  const timeout = headers[timeoutField]
+  const named = headers[priorityField]
+  if (timeout === undefined && named === undefined) return unhurried
+  const timeoutMs = timeout === undefined ? Infinity : readTimeout(timeout)
+  if (isRefusal(timeoutMs)) return timeoutMs
+  const priority = clientPriorities.find((each) => each === named)
+  if (named !== undefined && !priority) {
+    return refuse('invalid', `"${priorityField}" must be one of ${clientPriorities.join(', ')}`)
+  }
+  return { timeoutMs, priority }
+}
+
+function readTimeout(text: string | string[]): number | Refusal {
+  const ms = typeof text === 'string' && /^\d{1,9}(\.\d{1,6})?$/.test(text) ? Number(text) : 0
+  return ms > 0 ? ms : refuse('invalid', `"${timeoutField}" must be one number of milliseconds above 0`)
 }

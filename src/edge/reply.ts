@@ -1,11 +1,17 @@
 /** Writing the answer to one request: its head, and the words of a refusal. */
+import type { FallbackKind } from '../core/call.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Payload } from './codecs/response.ts'
 import { acceptedEncodings, type AnswerEncoding } from './compression.ts'
 import type { Exchange } from './protocols/exchange.ts'
 
+/** Says that something else answers than the version that was asked, and what. */
+export const fallbackField = 'x-penstock-fallback'
+
 export class Reply {
   readonly requestId: string
+  /** What answers, if it is not the version that was asked. */
+  fallback: FallbackKind | undefined
   readonly #exchange: Exchange
   /** Names and values that every answer to this request carries. */
   readonly #extra: readonly string[]
@@ -36,6 +42,7 @@ export class Reply {
   payload({ pieces, jsonBytes }: Payload, encoding?: AnswerEncoding): void {
     const head = this.#head(typeOf(jsonBytes), pieces.reduce(addLength, 0))
     if (jsonBytes !== undefined) head.push('inference-header-content-length', String(jsonBytes))
+    if (this.fallback) head.push(fallbackField, this.fallback)
     if (encoding) head.push('content-encoding', encoding, 'vary', 'accept-encoding')
     this.#exchange.answer(200, head, pieces)
   }

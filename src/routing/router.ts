@@ -4,7 +4,9 @@
  * the one that the configuration names, or else the newest.
  */
 import type { Call } from '../core/call.ts'
+import type { Terms } from '../core/claim.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
+import type { Fallback } from './fallback.ts'
 
 export interface Route<Target> {
   readonly name: string
@@ -15,6 +17,9 @@ export interface Route<Target> {
   /** The version of requests that name none. */
   readonly version: string
   readonly targets: ReadonlyMap<string, Target>
+  readonly terms: Terms
+  /** What answers when that version cannot in time. */
+  readonly fallback: Fallback | undefined
 }
 
 type Addressed = Pick<Call, 'host' | 'path'>
@@ -43,6 +48,11 @@ export class Router<Target> {
     return (
       target ?? refuse('not_found', 'no such version of this model; GET /v2/models/NAME lists those that are served')
     )
+  }
+
+  /** What may answer in the place of the chosen version. Whoever names a version wants that one or none. */
+  fallback(route: Route<Target>, { version }: Pick<Call, 'version'>): Fallback | undefined {
+    return version === undefined ? route.fallback : undefined
   }
 }
 

@@ -22,9 +22,12 @@ export class RequestCounts {
   }
   /** Time spent on requests that were not answered, milliseconds. */
   failedMs = 0
+  /** Answers in the place of the version's own, by what answered and why. */
+  readonly fallbacks = new Map<string, number>()
 
-  add({ outcomes, phases, failedMs }: RequestCounts): void {
-    for (const [outcome, count] of outcomes) this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + count)
+  add({ outcomes, phases, failedMs, fallbacks }: RequestCounts): void {
+    for (const [outcome, count] of outcomes) increase(this.outcomes, outcome, count)
+    for (const [fallback, count] of fallbacks) increase(this.fallbacks, fallback, count)
     for (const phase of allPhases) this.phases[phase].add(phases[phase])
     this.failedMs += failedMs
   }
@@ -38,6 +41,8 @@ export class VersionCounts {
   /** Runs and their compute time by number of rows. */
   readonly batches = new Map<number, { runs: number; computeMs: number }>()
   rows = 0
+  /** Runs in addition, because one failed or its worker died. */
+  extraRuns = 0
   lastInferenceEpochMs = 0
 
   constructor(model: string, version: string) {
@@ -121,9 +126,10 @@ export class Instruments {
     return this.#registry.metrics()
   }
 
-  #settled({ route, model, version, outcome, batchRows, queueMs, computeMs }: Journal): void {
+  #settled({ route, model, version, outcome, instead, batchRows, queueMs, computeMs }: Journal): void {
     const counts = this.of(model, version).by(route)
-    counts.outcomes.set(outcome!, (counts.outcomes.get(outcome!) ?? 0) + 1)
+    increase(counts.outcomes, outcome!, 1)
+    if (instead) increase(counts.fallbacks, `${instead.kind} ${instead.code}`, 1)
     if (batchRows === 0) return
     counts.phases.queue.record(queueMs)
     counts.phases.compute.record(computeMs)
@@ -132,27 +138,12 @@ export class Instruments {
   #closed({ route, model, version, outcome, totalMs }: Journal): void {
     const counts = this.of(model, version).by(route)
     counts.phases.total.record(totalMs)
-    if (outcome !== 'ok') counts.failedMs += totalMs
+    if (outcome !== 'ok' && outcome !== 'fallback') counts.failedMs += totalMs
   }
 
   #register({ queues, executors }: Gauges): void {
     const registers = [this.#registry]
-    const counts = this.#counts
     collectDefaultMetrics({ register: this.#registry })
-    new Counter({
-      name: 'penstock_requests_total',
-      help: 'Inference requests by outcome: ok, or the code of the refusal.',
-      labelNames: ['route', 'model', 'version', 'code'],
-      registers,
-      collect() {
-        this.reset()
-        for (const { model, version, byRoute } of counts) {
-          for (const [route, { outcomes }] of byRoute) {
-            for (const [code, count] of outcomes) this.inc({ route, model, version, code }, count)
-          }
-        }
-      },
-    })
     new Gauge({
       name: 'penstock_queue_rows',
       help: 'Rows that wait for a run.',
@@ -170,17 +161,59 @@ export class Instruments {
         this.set([...executors()].filter(({ alive }) => alive).length)
       },
     })
-    new Counter({
-      name: 'penstock_executor_deaths_total',
-      help: 'Workers that died and were replaced.',
-      registers,
-      collect() {
-        this.reset()
-        for (const { deaths } of executors()) this.inc(deaths)
-      },
+    this.#counter('penstock_executor_deaths_total', 'Workers that died and were replaced.', [], () => {
+      return [...executors()].map(({ deaths }) => ({ labels: {}, value: deaths }))
     })
+    this.#registerCounters()
     this.#registerHistograms()
     registerEdge(this.edge, registers)
+  }
+
+  #registerCounters(): void {
+    const byRoute = (read: (counts: RequestCounts) => Counted[]): Counted[] =>
+      this.#counts.flatMap(({ model, version, byRoute: routes }) =>
+        [...routes].flatMap(([route, counts]) =>
+          read(counts).map(({ labels, value }) => ({ labels: { route, model, version, ...labels }, value })),
+        ),
+      )
+    this.#counter(
+      'penstock_requests_total',
+      'Inference requests by outcome: ok, fallback, or the code of the refusal.',
+      ['route', 'model', 'version', 'code'],
+      () => byRoute(({ outcomes }) => [...outcomes].map(([code, value]) => ({ labels: { code }, value }))),
+    )
+    this.#counter(
+      'penstock_fallbacks_total',
+      'Answers in the place of the version that was asked, by what answered and by the refusal that it stands for.',
+      ['route', 'model', 'version', 'fallback', 'code'],
+      () =>
+        byRoute(({ fallbacks }) =>
+          [...fallbacks].map(([key, value]) => {
+            const [fallback = '', code = ''] = key.split(' ')
+            return { labels: { fallback, code }, value }
+          }),
+        ),
+    )
+    this.#counter(
+      'penstock_extra_runs_total',
+      'Runs in addition, because one failed and its requests were tried in halves, or its worker died.',
+      ['model', 'version'],
+      () => this.#counts.map(({ model, version, extraRuns }) => ({ labels: { model, version }, value: extraRuns })),
+    )
+  }
+
+  /** A counter whose values are read when it is scraped. */
+  #counter(name: string, help: string, labelNames: readonly string[], read: () => Counted[]): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+      collect() {
+        this.reset()
+        for (const { labels, value } of read()) this.inc(labels, value)
+      },
+    })
   }
 
   #registerHistograms(): void {
@@ -214,6 +247,15 @@ export class Instruments {
     }
     this.#registry.registerMetric({ name, help, get } as unknown as Metric)
   }
+}
+
+function increase<Key>(counts: Map<Key, number>, key: Key, by: number): void {
+  counts.set(key, (counts.get(key) ?? 0) + by)
+}
+
+interface Counted {
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
 }
 
 interface Labelled {

@@ -3,9 +3,11 @@
  * exactly once on every path. Whoever needs to know what happened listens here.
  */
 import type { Clock } from '../core/clock.ts'
+import type { FallbackKind } from '../core/call.ts'
 import type { RefusalCode } from '../core/refusal.ts'
 
-export type Outcome = 'ok' | RefusalCode
+/** `fallback`: answered, but not by the version that was asked. */
+export type Outcome = 'ok' | 'fallback' | RefusalCode
 
 export interface JournalListener {
   /** The outcome is known; the answer may still be on its way. */
@@ -26,6 +28,8 @@ export class Journal {
   computeMs = 0
   totalMs = 0
   outcome: Outcome | undefined
+  /** What answered in the version's place, and why that could not. */
+  instead: { readonly kind: FallbackKind; readonly code: RefusalCode } | undefined
   readonly #clock: Clock
   readonly #listeners: readonly JournalListener[]
   #closed = false
@@ -46,6 +50,10 @@ export class Journal {
     this.batchRows = done.batchRows
     this.queueMs = done.queueMs
     this.computeMs = done.computeMs
+  }
+
+  fell(kind: FallbackKind, code: RefusalCode): void {
+    this.instead = { kind, code }
   }
 
   settle(outcome: Outcome): void {

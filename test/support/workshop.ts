@@ -1,27 +1,47 @@
 /** A clock that a test holds in its hand, and executors that run as it says: all that lanes and their arbiter need. */
 import assert from 'node:assert/strict'
 import { setImmediate as turn } from 'node:timers/promises'
+import { Accounts } from '../../src/batching/accounts.ts'
 import { Arbiter } from '../../src/batching/arbiter.ts'
 import { Lane, type LaneOptions } from '../../src/batching/lane.ts'
 import { policies } from '../../src/batching/policies.ts'
-import type { Done } from '../../src/batching/queue.ts'
+import type { Done } from '../../src/batching/job.ts'
 import type { Clock } from '../../src/core/clock.ts'
+import type { Priority } from '../../src/core/priority.ts'
 import { isRefusal, refuse } from '../../src/core/refusal.ts'
 import type { Ran, Work } from '../../src/core/run.ts'
 import type { Program } from '../../src/core/signature.ts'
+
+interface Timer {
+  readonly at: number
+  readonly callback: () => void
+  isCancelled: boolean
+}
 
 /** A clock that stands still until `run` moves it from one timer to the next. */
 class HandClock implements Clock {
   #now = 0
   #soon: (() => void)[] = []
-  #timers: { at: number; callback: () => void }[] = []
+  /** The next one last. */
+  #timers: Timer[] = []
   now = () => this.#now
   epoch = () => this.#now
   soon = (callback: () => void) => void this.#soon.push(callback)
   after = (ms: number, callback: () => void) => {
-    const timer = { at: this.#now + Math.max(0, ms), callback }
-    this.#timers.push(timer)
-    return () => void (this.#timers = this.#timers.filter((each) => each !== timer))
+    const timer = { at: this.#now + Math.max(0, ms), callback, isCancelled: false }
+    let [from, to] = [0, this.#timers.length]
+    while (from < to) {
+      const middle = (from + to) >> 1
+      if (this.#timers[middle]!.at > timer.at) from = middle + 1
+      else to = middle
+    }
+    this.#timers.splice(from, 0, timer)
+    return () => void (timer.isCancelled = true)
+  }
+
+  /** The machine slept: time has passed, and nothing has happened in it. */
+  jump(ms: number): void {
+    this.#now += ms
   }
 
   /** Lets everything happen, up to and with `until`. */
@@ -31,10 +51,11 @@ class HandClock implements Clock {
       const soon = this.#soon.splice(0)
       for (const callback of soon) callback()
       if (soon.length > 0) continue
-      const [next] = this.#timers.toSorted((a, b) => a.at - b.at)
+      while (this.#timers.at(-1)?.isCancelled) this.#timers.pop()
+      const next = this.#timers.at(-1)
       if (!next || next.at > until) break
-      this.#timers = this.#timers.filter((each) => each !== next)
-      this.#now = next.at
+      this.#timers.pop()
+      this.#now = Math.max(this.#now, next.at)
       next.callback()
     }
     if (until < Infinity) this.#now = Math.max(this.#now, until)
@@ -102,11 +123,12 @@ export const adaptive = (maxRows = 64) => policies.create({ kind: 'adaptive', ma
 export const fixed = (maxRows: number, windowMs: number) => policies.create({ kind: 'fixed', maxRows, windowMs })
 
 /** Lanes, executors and a clock, put together as the gateway does. */
-export function workshop(outcome: Outcome = () => ({ ms: 5 }), count = 1) {
+export function workshop(outcome: Outcome = () => ({ ms: 5 }), count = 1, weights: Record<string, number> = {}) {
   const clock = new HandClock()
   const batches: Batch[] = []
   const hands = Array.from({ length: count }, () => hand(clock, outcome, batches, () => arbiter.poke()))
   const arbiter = new Arbiter(hands, clock)
+  const accounts = new Accounts(weights)
   const laneWith = (options: Partial<LaneOptions> = {}) =>
     new Lane({
       program,
@@ -114,19 +136,35 @@ export function workshop(outcome: Outcome = () => ({ ms: 5 }), count = 1) {
       maxQueueRows: 4096,
       clock,
       refused: () => (hands.some(({ alive }) => alive) ? undefined : refuse('not_ready', 'no worker')),
-      poke: (lane) => arbiter.poke(lane),
+      accounts,
+      planner: arbiter,
       onRun: () => {},
+      onExtraRun: () => {},
       onFailure: () => {},
       ...options,
     })
   return { clock, laneWith, batches }
 }
 
+/** What a request asks for beside its work. */
+export interface Wish {
+  readonly deadline?: number
+  readonly caller?: string
+  readonly priority?: Priority
+}
+
 /** A request in a lane, and what became of it when. */
-export function ask(lane: Lane, clock: Clock, its: Work, deadline = Infinity) {
+export function ask(lane: Lane, clock: Clock, its: Work, wish: number | Wish = Infinity) {
+  const {
+    deadline = Infinity,
+    caller = '',
+    priority = 'standard',
+  } = typeof wish === 'number' ? { deadline: wish } : wish
   const gone: (() => void)[] = []
   const asked = {
     requestId: '',
+    caller,
+    priority: priority as Priority,
     work: its,
     deadline,
     gone: false,
@@ -150,6 +188,3 @@ export function ask(lane: Lane, clock: Clock, its: Work, deadline = Infinity) {
 }
 
 export type Asked = ReturnType<typeof ask>
-
-export const run = (rows: number, worth: number) => ({ kind: 'run', rows, worth })
-export const wait = (until: number) => ({ kind: 'wait', until })

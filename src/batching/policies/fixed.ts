@@ -1,10 +1,10 @@
 /**
  * A size and a window, for those who know them from other servers: run when `maxRows` rows are queued, or when the
- * oldest has waited `windowMs`, counted from its arrival in the queue.
+ * oldest has waited `windowMs`, counted from its arrival in the queue. Nothing is predicted, so nothing is given up.
  */
 import * as z from 'zod'
 import { kind } from '../../core/kinds.ts'
-import type { Policy, Proposal, Waiting } from '../policy.ts'
+import type { Moment, Policy, Proposal, Waiting } from '../policy.ts'
 
 const options = {
   maxRows: z.int().min(1).max(65_536).default(16).describe('Run as soon as this many rows wait.'),
@@ -18,10 +18,12 @@ const options = {
 
 export const fixed = kind('fixed', options, ({ maxRows, windowMs }): Policy => {
   return {
-    propose(now: number, _freeAt: number, { rows, oldestAt }: Waiting): Proposal {
+    maxRows,
+    propose({ now }: Moment, { rows, oldestAt }: Waiting): Proposal {
       const due = oldestAt + windowMs
       if (rows < maxRows && now < due) return { kind: 'wait', until: due }
-      return { kind: 'run', rows: maxRows, worth: now - oldestAt }
+      return { kind: 'run', rows: maxRows, finishAt: -Infinity, latestAt: due }
     },
+    predict: () => -Infinity,
   }
 })

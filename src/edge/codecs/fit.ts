@@ -39,11 +39,14 @@ function hasSharedDims({ inputs }: Signature): boolean {
   return new Set(names).size < names.length
 }
 
+/** What a request asks for beside its tensors. */
+export type Unfitted = Omit<InferRequest, 'inputs' | 'rows' | 'key'>
+
 /** Puts tensors into the contract's order, and holds their shapes against the contract and each other. */
 export function fit(
   { contract, rowAxis, manyShapes, sharedDims }: Prepared,
   tensors: readonly Tensor[],
-  rest: { readonly id: string | undefined; readonly wanted: readonly WantedOutput[] },
+  rest: Unfitted,
 ): InferRequest | Refusal {
   const inputs =
     tensors.length > 1 ? contract.inputs.map(({ name }) => tensors.find((tensor) => tensor.name === name)!) : tensors

@@ -49,7 +49,12 @@ export class RawDecoder implements Decoder {
     const data = readWhole(spec, bytes, shape)
     if (typeof data === 'string') return badInput(name, data)
     const wanted = contract.outputs.map((output) => ({ name: output.name, binary: true }))
-    return fit(this.#known, [{ name, datatype, shape, data }], { id: undefined, wanted })
+    return fit(this.#known, [{ name, datatype, shape, data }], {
+      id: undefined,
+      wanted,
+      timeoutMs: undefined,
+      priority: undefined,
+    })
   }
 }
 

@@ -2,23 +2,23 @@
  * An inference request's body, JSON alone or JSON followed by binary tensors, into a request that fits the contract. It
  * is read as it comes: tensor data goes straight to typed memory, and what is wrong ends it at the first byte that is.
  */
-import type { InferRequest, WantedOutput } from '../../core/call.ts'
+import type { InferRequest } from '../../core/call.ts'
 import { isRefusal, type Refusal } from '../../core/refusal.ts'
 import type { Signature } from '../../core/signature.ts'
 import type { Tensor } from '../../core/tensor.ts'
 import { BinaryTensor } from './binary.ts'
 import { invalid, noMemory } from './complaints.ts'
 import type { BodyPlan, Decoder } from './decoder.ts'
-import { fit, prepare } from './fit.ts'
+import { fit, prepare, type Unfitted } from './fit.ts'
 import { describeInputs, openData, type InputTools, type Source } from './inputs.ts'
+import { readParameters } from './parameters.ts'
 import { isObject, Scanner } from './scanner.ts'
 import { readWanted } from './wanted.ts'
 import { Window } from './window.ts'
 
 /** What the JSON says, once it is whole. */
 interface Described {
-  readonly id: string | undefined
-  readonly wanted: readonly WantedOutput[]
+  readonly rest: Unfitted
   /** In the order of the request's list. */
   readonly sources: readonly Source[]
 }
@@ -63,14 +63,14 @@ export class RequestDecoder implements Decoder {
       const refusal = this.#finishJson()
       if (refusal) return refusal
     }
-    const { id, wanted, sources } = this.#described!
+    const { rest, sources } = this.#described!
     for (let i = this.#tensors.length; i < sources.length; i++) {
       const source = sources[i]!
       const data = source.finish()
       if (data === undefined || isRefusal(data)) return data
       this.#tensors.push({ name: source.spec.name, datatype: source.spec.datatype, shape: source.shape, data })
     }
-    return fit(this.#tools.known, this.#tensors, { id, wanted })
+    return fit(this.#tools.known, this.#tensors, rest)
   }
 
   #scan(json: Uint8Array): Refusal | undefined {
@@ -122,22 +122,10 @@ function describe(request: unknown, tools: InputTools): Described | Refusal {
   if (!isObject(request)) return invalid('the body must be a JSON object with "inputs"')
   const { id } = request
   if (id !== undefined && typeof id !== 'string') return invalid('"id" must be a string')
-  const unsupported = unsupportedParameter(request['parameters'])
-  if (unsupported) return invalid(unsupported)
+  const parameters = readParameters(request['parameters'])
+  if (typeof parameters === 'string') return invalid(parameters)
   const sources = describeInputs(request['inputs'], tools)
   if (isRefusal(sources)) return sources
   const wanted = readWanted(request, tools.known)
-  return typeof wanted === 'string' ? invalid(wanted) : { id, wanted, sources }
-}
-
-const sequenceKeys = ['sequence_id', 'sequence_start', 'sequence_end']
-
-/** Parameters that would change the answer and that nobody here acts on: to ignore them would be to lie. */
-function unsupportedParameter(parameters: unknown): string | undefined {
-  if (parameters === undefined) return undefined
-  if (!isObject(parameters)) return '"parameters" must be an object'
-  const sequence = sequenceKeys.find((key) => parameters[key])
-  if (sequence) return `parameter "${sequence}": sequences are not supported; feed state tensors back as inputs`
-  const reserved = Object.keys(parameters).find((key) => key.startsWith('triton_'))
-  return reserved && 'parameters that begin with "triton_" are reserved'
+  return typeof wanted === 'string' ? invalid(wanted) : { rest: { id, wanted, ...parameters }, sources }
 }

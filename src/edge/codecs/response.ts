@@ -95,12 +95,14 @@ export class AnswerEncoder {
 
   #begin(): void {
     this.#isBegun = true
-    const { model, version, id } = this.#answer
+    const { model, version, id, fallback } = this.#answer
     const text = this.#text
-    if (id === undefined) text.put(opening(model, version))
+    if (id === undefined && !fallback) text.put(opening(model, version))
     else {
       text.put(nameAndVersion(model, version))
-      text.text(`"id":${JSON.stringify(id)},"outputs":[`)
+      if (id !== undefined) text.text(`"id":${JSON.stringify(id)},`)
+      if (fallback) text.text(`"parameters":{"fallback":"${fallback}"},`)
+      text.text('"outputs":[')
     }
   }
 

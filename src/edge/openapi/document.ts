@@ -1,7 +1,9 @@
 /** What is served, as an OpenAPI 3.1 document: the paths that one host reaches, with the contracts of their models. */
 import packageFile from '../../../package.json' with { type: 'json' }
 import { isRefusal, refusals, type RefusalCode } from '../../core/refusal.ts'
+import { clientPriorities, priorityField, timeoutField } from '../negotiation.ts'
 import { methodOf, modelPaths, serverPaths } from '../routes.ts'
+import { fallbackField } from '../reply.ts'
 import type { ServedModel, Serving } from '../serving.ts'
 import { answerSchema, commonSchemas, refTo, requestSchema, type Schema } from './schemas.ts'
 
@@ -83,6 +85,12 @@ function inference(operationId: string, model: string): Schema {
     parameters: [
       header('x-request-id', 'string', "The client's own id for the request; it comes back."),
       header(
+        timeoutField,
+        'number',
+        'Milliseconds from arrival to answer: what cannot be answered by then is refused.',
+      ),
+      { ...header(priorityField, 'string', 'How urgent it is.'), schema: { enum: clientPriorities } },
+      header(
         'inference-header-content-length',
         'integer',
         'How many bytes of the body are JSON, if tensors follow in binary.',
@@ -98,7 +106,10 @@ function inference(operationId: string, model: string): Schema {
     responses: {
       '200': {
         description: 'The outputs.',
-        headers: { 'x-request-id': { schema: { type: 'string' } } },
+        headers: {
+          'x-request-id': { schema: { type: 'string' } },
+          [fallbackField]: { description: 'What answers in place of the version.', schema: { type: 'string' } },
+        },
         content: {
           'application/json': { schema: { $ref: refTo(answerName(model)) } },
           'application/octet-stream': {},

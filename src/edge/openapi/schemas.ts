@@ -45,7 +45,11 @@ export function requestSchema({ inputs, outputs }: Signature): Schema {
       id: { type: 'string', description: 'Comes back in the answer.' },
       parameters: {
         type: 'object',
-        properties: { binary_data_output: { type: 'boolean', description: 'Whether outputs come in binary.' } },
+        properties: {
+          binary_data_output: { type: 'boolean', description: 'Whether outputs come in binary.' },
+          timeout: { type: 'integer', minimum: 0, description: 'Microseconds from arrival to answer; 0 as usual.' },
+          priority: { type: 'integer', minimum: 0, description: '0 as usual, 1 interactive, 2 standard, 3 bulk.' },
+        },
       },
       inputs: listOf(inputs.map((input) => tensorSchema(input, 1))),
       outputs: {
@@ -73,6 +77,7 @@ export function answerSchema({ outputs }: Signature): Schema {
       model_name: { type: 'string' },
       model_version: { type: 'string' },
       id: { type: 'string' },
+      parameters: { type: 'object' },
       outputs: { type: 'array', items: anyOf(outputs.map((output) => tensorSchema(output, 0))) },
     },
   }

@@ -22,6 +22,8 @@ export interface Exchange {
   /** `Host`, or the authority that HTTP/2 has for it; empty if there is neither. */
   readonly host: string
   readonly headers: IncomingHttpHeaders
+  /** Whose connection it is: an address, or a network that is one client's. */
+  readonly peer: string
   /** Whether the connection is encrypted. */
   readonly secure: boolean
   /** Whether nobody waits for the answer any more. */

@@ -162,6 +162,10 @@ class Http1Exchange implements Exchange {
     return this.#request.headers
   }
 
+  get peer(): string {
+    return this.#channel.connection.peer
+  }
+
   get secure(): boolean {
     return 'encrypted' in this.#request.socket
   }

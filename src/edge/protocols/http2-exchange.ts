@@ -1,6 +1,5 @@
 /** One stream of HTTP/2 as a request to be answered. */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
-import type { EdgeOptions } from '../options.ts'
 import type { BodySink, Exchange } from './exchange.ts'
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants
@@ -10,6 +9,7 @@ export class Http2Exchange implements Exchange {
   /** Bytes of the body so far. */
   received = 0
   readonly headers: IncomingHttpHeaders
+  readonly peer: string
   readonly #stream: ServerHttp2Stream
   readonly #maxUnreadBytes: number
   #sink: BodySink | undefined
@@ -22,10 +22,15 @@ export class Http2Exchange implements Exchange {
   #whenClosed: (() => void) | undefined
   #whenEnded: (() => void) | undefined
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: EdgeOptions) {
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    { peer, maxUnreadBytes }: { readonly peer: string; readonly maxUnreadBytes: number },
+  ) {
     this.#stream = stream
     this.headers = headers
-    this.#maxUnreadBytes = options.body.maxUnreadBytes
+    this.peer = peer
+    this.#maxUnreadBytes = maxUnreadBytes
     // A stream that breaks closes, and that is heard.
     stream.on('error', () => undefined)
     stream.on('close', () => {

@@ -28,6 +28,8 @@ export class Connection {
   readonly socket: Socket
   readonly openedAt: number
   /** Whose connection it is: the client's, if a balancer in front has said. */
+  peer = ''
+  /** The same, if the address is counted. */
   address = ''
   /** Requests so far, and those of them that are not answered. */
   requests = 0
@@ -87,6 +89,7 @@ export class Connections {
 
   /** Says whose a connection is, and whether the address may have one more. */
   claim(connection: Connection, address: string, isShared: boolean): boolean {
+    connection.peer = address
     if (isShared) return true
     const count = this.#byAddress.get(address) ?? 0
     if (count >= this.#limits.maxPerAddress) return false

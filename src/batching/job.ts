@@ -1,0 +1,70 @@
+/** A request in a lane, from `run` to its answer. */
+import { priorities, type Priority } from '../core/priority.ts'
+import type { Refusal } from '../core/refusal.ts'
+import type { Work } from '../core/run.ts'
+import type { Tensor } from '../core/tensor.ts'
+import type { Account } from './accounts.ts'
+
+/** The request behind a piece of work, as far as a lane cares. */
+export interface Claim {
+  readonly requestId: string
+  readonly caller: string
+  readonly deadline: number
+  readonly priority: Priority
+  readonly gone: boolean
+  /** One callback at a time. */
+  onGone(callback: () => void): void
+}
+
+export interface Done {
+  readonly outputs: readonly Tensor[]
+  /** Rows in the run that held this request. */
+  readonly batchRows: number
+  readonly queueMs: number
+  readonly computeMs: number
+}
+
+/** Settled once; whatever comes later is ignored. */
+export class Job {
+  readonly work: Work
+  readonly requestId: string
+  readonly deadline: number
+  /** Index into `priorities`. */
+  readonly rank: number
+  readonly account: Account
+  readonly queuedAt: number
+  /** Predicted share of a run, as of when it was queued. */
+  readonly costMs: number
+  state: 'waiting' | 'running' | 'settled' = 'waiting'
+  /** How many runs were lost with their worker. */
+  losses = 0
+  readonly #resolve: (outcome: Done | Refusal) => void
+  #cancelTimer: (() => void) | undefined
+
+  constructor(
+    work: Work,
+    { requestId, deadline, priority }: Claim,
+    { account, queuedAt, costMs }: { readonly account: Account; readonly queuedAt: number; readonly costMs: number },
+    resolve: (outcome: Done | Refusal) => void,
+  ) {
+    this.work = work
+    this.requestId = requestId
+    this.deadline = deadline
+    this.rank = priorities.indexOf(priority)
+    this.account = account
+    this.queuedAt = queuedAt
+    this.costMs = costMs
+    this.#resolve = resolve
+  }
+
+  timedBy(cancelTimer: () => void): void {
+    this.#cancelTimer = cancelTimer
+  }
+
+  settle(outcome: Done | Refusal): void {
+    if (this.state === 'settled') return
+    this.state = 'settled'
+    this.#cancelTimer?.()
+    this.#resolve(outcome)
+  }
+}

@@ -1,0 +1,87 @@
+/** The jobs of one priority class under one key: by deadline for what can still be done, by caller for whose turn it is. */
+import type { Account } from './accounts.ts'
+import type { Job } from './job.ts'
+import { Ordered } from './ordered.ts'
+import type { WaitingLine } from './policy.ts'
+import { Rate } from './rate.ts'
+
+/** A rate is taken over the time that a request has; this is the most. */
+const longestMemoryMs = 2_000
+
+export class Line implements WaitingLine {
+  rows = 0
+  readonly #arrivals = new Rate()
+  readonly #all = new Ordered('deadline')
+  readonly #byCaller = new Map<Account, Ordered>()
+
+  /** Rows that come in a millisecond, those that are refused included. */
+  rateAt(now: number): number {
+    return this.#arrivals.at(now)
+  }
+
+  /** Counts rows that came, whether or not they are let in. */
+  came(now: number, rows: number, budgetMs: number): void {
+    this.#arrivals.add(now, rows, Math.min(Math.max(budgetMs, 1), longestMemoryMs))
+  }
+
+  /** The most urgent job. */
+  get first(): Job | undefined {
+    return this.#all.first
+  }
+
+  /** Visits the jobs, the most urgent first, until told to stop by `false`. */
+  walk(visit: (job: Job) => boolean): void {
+    this.#all.walk(visit)
+  }
+
+  add(job: Job): void {
+    this.rows += job.work.rows
+    this.#all.add(job)
+    const own = this.#byCaller.get(job.account)
+    if (own) own.add(job)
+    else this.#byCaller.set(job.account, inOrder(job))
+  }
+
+  /** Accounts for a job that waits no more. */
+  forget(job: Job): void {
+    this.rows -= job.work.rows
+    this.#all.forget()
+    const own = this.#byCaller.get(job.account)!
+    own.forget()
+    if (own.size === 0) this.#byCaller.delete(job.account)
+  }
+
+  /** The job whose turn it is: the most urgent one of the caller that has had least, if it has at most `maxRows`. */
+  next(maxRows: number): Job | undefined {
+    let least: Account | undefined
+    let job: Job | undefined
+    for (const [account, own] of this.#byCaller) {
+      if (least && account.had >= least.had) continue
+      const first = own.first!
+      // A job that does not fit keeps its turn for the next batch; others may use the room.
+      if (first.work.rows > maxRows) continue
+      least = account
+      job = first
+    }
+    return job
+  }
+
+  /** The job whose turn it is, if it is larger than any batch. */
+  oversize(most: number): Job | undefined {
+    const job = this.next(Infinity)
+    return job && job.work.rows > most ? job : undefined
+  }
+
+  /** The least urgent job of the caller that has the most of them. */
+  get excess(): Job | undefined {
+    let most: Ordered | undefined
+    for (const own of this.#byCaller.values()) if (!most || own.size > most.size) most = own
+    return most?.last
+  }
+}
+
+function inOrder(job: Job): Ordered {
+  const jobs = new Ordered('deadline')
+  jobs.add(job)
+  return jobs
+}
