@@ -1,16 +1,32 @@
 /** `npm run bench -- NAME`: runs one bench; without a name, says which there are. `--quick` is for trying, not for the record. */
 import { parseArgs } from 'node:util'
+import { batching } from './batching.ts'
 import { connections } from './connections.ts'
 import { decode } from './decode.ts'
+import { fairness } from './fairness.ts'
 import { hostile } from './hostile.ts'
+import { latency } from './latency.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
+import { overload } from './overload.ts'
 import { restart } from './restart.ts'
 import { slices } from './slices.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
 
-const benches: readonly Bench[] = [overhead, offline, decode, connections, restart, hostile, slices]
+const benches: readonly Bench[] = [
+  overhead,
+  offline,
+  decode,
+  connections,
+  restart,
+  hostile,
+  slices,
+  latency,
+  overload,
+  fairness,
+  batching,
+]
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean', default: false } },

@@ -14,6 +14,7 @@ import {
 } from './support/interleave.ts'
 import { LoadGenerator, type HttpRequest } from './support/load.ts'
 import { cpuMsOf, GatewayProcess, Peer, repository } from './support/processes.ts'
+import { binaryRequest } from './support/requests.ts'
 
 const model = 'digits'
 const version = '2'
@@ -128,31 +129,16 @@ function loopRunner(loop: Peer): Runner {
 
 function gatewayRunner(generator: LoadGenerator, gateway: GatewayProcess, row: Uint8Array): Runner {
   return async (rows, ms) => {
-    const load = await generator.open(gateway, { wire: 'http', connections }, binaryRequest(rows, row))
+    const load = await generator.open(gateway, { wire: 'http', connections }, requestOf(rows, row))
     const slice = await load.slice(ms)
     await load.close()
     return { ...slice, work: slice.work * rows }
   }
 }
 
-function binaryRequest(rows: number, row: Uint8Array): HttpRequest {
+function requestOf(rows: number, row: Uint8Array): HttpRequest {
   const data = Buffer.concat(Array.from({ length: rows }, () => row))
-  const json = JSON.stringify({
-    parameters: { binary_data_output: true },
-    inputs: [
-      {
-        name: 'image',
-        datatype: 'UINT8',
-        shape: [rows, ...rowShape],
-        parameters: { binary_data_size: data.byteLength },
-      },
-    ],
-  })
-  const headers = {
-    'content-type': 'application/octet-stream',
-    'inference-header-content-length': String(Buffer.byteLength(json)),
-  }
-  return { path: `/v2/models/${model}/infer`, headers, body: Buffer.concat([Buffer.from(json), data]) }
+  return binaryRequest(model, { name: 'image', datatype: 'UINT8', shape: [rows, ...rowShape], data })
 }
 
 function perCpuSecond(slices: readonly Slice[]): number {

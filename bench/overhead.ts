@@ -1,16 +1,14 @@
 /** What the gateway adds to the cheapest server on Node's own HTTP that reads the same request, by protocol. */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import type { Pairs, Spread } from './support/interleave.ts'
 import { makeCertificates } from './support/certificates.ts'
 import type { Wire } from './support/generator.ts'
 import { LoadGenerator, sendOnce, type HttpRequest, type HttpTarget } from './support/load.ts'
-import { everyCore, GatewayProcess, Peer, pin, repository } from './support/processes.ts'
+import { everyCore, GatewayProcess, Peer, pin } from './support/processes.ts'
+import { tabular, tabularRequest } from './support/requests.ts'
 
-const model = 'breast-cancer'
-const version = '1'
+const { model, version } = tabular
 const maxRatio = 1.3
 
 interface Setting {
@@ -55,7 +53,7 @@ export const overhead: Bench = {
 }
 
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
-  const request = await sampleRequest()
+  const request = await tabularRequest()
   const certificates = makeCertificates()
   const models = { [model]: { version } }
   await using generator = new LoadGenerator()
@@ -91,11 +89,6 @@ interface Rig extends Pace {
   readonly floor: HttpTarget
   readonly generator: LoadGenerator
   readonly request: HttpRequest
-}
-
-async function sampleRequest(): Promise<HttpRequest> {
-  const body = await readFile(join(repository, `config/models/${model}/${version}/samples/malignant.json`))
-  return { path: `/v2/models/${model}/infer`, headers: { 'content-type': 'application/json' }, body }
 }
 
 /** Until the code is compiled a server costs several times what it does later. */

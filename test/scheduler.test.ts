@@ -22,21 +22,19 @@ async function teach(lane: Lane, { clock }: Workshop, ...keys: string[]): Promis
   }
 }
 
-/** Asks at a steady rate, `perMs` a millisecond for `ms`, and says what became of each. */
-function pour(
-  lane: Lane,
-  { clock }: Workshop,
-  perMs: number,
-  ms: number,
-  wish: Omit<Wish, 'deadline'> & { within: number },
-): Asked[] {
+interface Stream extends Omit<Wish, 'deadline'> {
+  readonly perMs: number
+  readonly forMs: number
+  readonly within: number
+}
+
+/** Asks at a steady rate, and says what became of each. */
+function pour(lane: Lane, { clock }: Workshop, { perMs, forMs, within, ...wish }: Stream): Asked[] {
   const asked: Asked[] = []
   const start = clock.now()
-  for (let i = 0; i < perMs * ms; i++) {
-    clock.after(
-      i / perMs,
-      () => void asked.push(ask(lane, clock, work(), { ...wish, deadline: start + i / perMs + wish.within })),
-    )
+  for (let i = 0; i < perMs * forMs; i++) {
+    const after = i / perMs
+    clock.after(after, () => void asked.push(ask(lane, clock, work(), { ...wish, deadline: start + after + within })))
   }
   return asked
 }
@@ -50,8 +48,8 @@ test('one caller that asks for ten times as much as there is leaves the others w
   const lane = shop.laneWith({ policy: adaptive(16) })
   await teach(lane, shop)
   // Runs of 16 rows take 18 ms: 0.89 rows a millisecond.
-  const steady = ['a', 'b', 'c'].map((caller) => pour(lane, shop, 0.2, 2_000, { caller, within: 100 }))
-  const flood = pour(lane, shop, 9, 2_000, { caller: 'flood', within: 100 })
+  const steady = ['a', 'b', 'c'].map((caller) => pour(lane, shop, { perMs: 0.2, forMs: 2_000, caller, within: 100 }))
+  const flood = pour(lane, shop, { perMs: 9, forMs: 2_000, caller: 'flood', within: 100 })
   await shop.clock.run()
   for (const asked of steady) assert.ok(shareOf(asked) > 0.99, `${shareOf(asked)} of a steady caller's`)
   const served = flood.filter(({ said }) => said === 'ok').length
@@ -63,7 +61,7 @@ test('callers that all want more than there is get shares by weight', async () =
   const lane = shop.laneWith({ policy: adaptive(16) })
   await teach(lane, shop)
   const [heavy, light, greedy] = ['heavy', 'light', 'greedy'].map((caller) =>
-    pour(lane, shop, caller === 'greedy' ? 4 : 1, 3_000, { caller, within: 80 }),
+    pour(lane, shop, { perMs: caller === 'greedy' ? 4 : 1, forMs: 3_000, caller, within: 80 }),
   ) as [Asked[], Asked[], Asked[]]
   await shop.clock.run()
   const served = [heavy, light, greedy].map((asked) => asked.filter(({ said }) => said === 'ok').length)
@@ -162,8 +160,8 @@ test('of several lanes the urgent one goes first, and a patient one is not starv
   const [urgent, patient] = [shop.laneWith({ policy: adaptive(8) }), shop.laneWith({ policy: adaptive(8) })] as const
   await teach(urgent, shop)
   await teach(patient, shop)
-  const flood = pour(urgent, shop, 3, 1_000, { within: 40 })
-  const few = pour(patient, shop, 0.1, 1_000, { within: 30_000 })
+  const flood = pour(urgent, shop, { perMs: 3, forMs: 1_000, within: 40 })
+  const few = pour(patient, shop, { perMs: 0.1, forMs: 1_000, within: 30_000 })
   const until = shop.clock.now() + 1_100
   await shop.clock.run(until)
   assert.ok(few.every(({ said, at }) => said === 'ok' && at < until))
@@ -199,7 +197,7 @@ test('a fit that has become wrong for good is learnt anew', async () => {
   const lane = shop.laneWith({ policy: adaptive(16) })
   await teach(lane, shop)
   for (factor of [10, 1]) {
-    const asked = pour(lane, shop, 0.05, 4_000, { within: 100 })
+    const asked = pour(lane, shop, { perMs: 0.05, forMs: 4_000, within: 100 })
     await shop.clock.run()
     assert.ok(shareOf(asked.slice(100)) > 0.9, `${shareOf(asked.slice(100))} with runs ${factor} times as long`)
   }

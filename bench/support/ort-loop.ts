@@ -42,11 +42,11 @@ function load(file: string): Promise<InferenceSession> {
 async function run({ session, row, rowShape }: Loop, rows: number, ms: number): Promise<number> {
   const [input] = session.inputMetadata
   const [output] = session.outputMetadata
-  if (!input?.isTensor || input.type !== 'uint8' || !output?.isTensor || output.type !== 'float32')
-    throw new Error('this loop is for models from one uint8 tensor to one float32 tensor')
+  if (!input?.isTensor || !output?.isTensor || output.type !== 'float32')
+    throw new Error('this loop is for models from one tensor to one float32 tensor')
   const data = new Uint8Array(rows * row.byteLength)
   for (let i = 0; i < rows; i++) data.set(row, i * row.byteLength)
-  const feeds = { [input.name]: new Tensor('uint8', data, [rows, ...rowShape]) }
+  const feeds = { [input.name]: tensorOf(input.type, data, [rows, ...rowShape]) }
   const perRow = output.shape.slice(1) as number[]
   const shape = [rows, ...perRow]
   const size = shape.reduce((product, dim) => product * dim, 1)
@@ -58,4 +58,10 @@ async function run({ session, row, rowShape }: Loop, rows: number, ms: number): 
     done += rows
   }
   return done
+}
+
+function tensorOf(type: Tensor.Type, bytes: Uint8Array<ArrayBuffer>, shape: readonly number[]): Tensor {
+  if (type === 'uint8') return new Tensor(type, bytes, shape)
+  if (type === 'float32') return new Tensor(type, new Float32Array(bytes.buffer), shape)
+  throw new Error(`this loop has no input of ${type}`)
 }

@@ -53,8 +53,9 @@ export class Peer implements AsyncDisposable {
   readonly pid: number
   readonly #child: ChildProcess
 
-  constructor(file: URL) {
-    this.#child = fork(file, { serialization: 'advanced' })
+  /** `flags` are Node's own. */
+  constructor(file: URL, flags: readonly string[] = []) {
+    this.#child = fork(file, { serialization: 'advanced', execArgv: [...flags] })
     this.pid = this.#child.pid!
   }
 

@@ -37,11 +37,14 @@ export class Wire {
     })
   }
 
-  /** Connects to a gateway, with TLS if its address says so; the connection goes away with the test. */
-  static async open(t: TestContext, url: string, ca: string = ''): Promise<Wire> {
+  /**
+   * Connects to a gateway, with TLS if its address says so; the connection goes away with the test. `from` is an address
+   * of this machine, for a client that is to be told from others.
+   */
+  static async open(t: TestContext, url: string, ca: string = '', from: string = ''): Promise<Wire> {
     const { hostname, port, protocol } = new URL(url)
     const isSecure = protocol === 'https:'
-    const to = { port: Number(port), host: hostname }
+    const to = { port: Number(port), host: hostname, ...(from && { localAddress: from }) }
     const socket = isSecure ? connectTls({ ...to, ca }) : connect(to)
     t.after(() => socket.destroy())
     const wire = new Wire(socket)

@@ -26,6 +26,11 @@ const options = {
 
 /** From this part of what the executors can do on, their runs are paced; and so full the batches are planned to be. */
 const paced = { from: 0.5, reserve: 0.8 }
+/**
+ * Rows by time that a larger batch must gain for requests which wait to be given up for those that come, on one executor:
+ * less than that is not worth letting them wait for a refusal. With more executors they have more chances.
+ */
+const leastGain = 0.05
 /** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
 const probeMs = 1_000
 
@@ -176,7 +181,7 @@ function predict(
   if (!curve.known) return -Infinity
   const slack = deadline - startAt
   if (slack < curve.high(rows)) return startAt + curve.high(rows)
-  const batch = curve.largest(slack, maxRows)
+  const batch = nextBatch(waiting, moment, { most: curve.largest(slack, maxRows), rank })
   if (rowsAhead + rows <= batch) return startAt + curve.high(rowsAhead + rows)
   const ahead = Math.max(0, rowsAhead - rowsDueBefore(waiting, startAt + curve.high(batch), rank))
   if (ahead + rows <= batch) return startAt + curve.high(ahead + rows)
@@ -186,6 +191,28 @@ function predict(
   const later = curve.largest(deadline - laterAt, maxRows)
   const isKept = later === maxRows || !isOverload(waiting.lines, moment, curve, later)
   return laterAt + curve.high(isKept ? Math.min(own, maxRows) : maxRows)
+}
+
+/**
+ * Rows of the next batch, as someone who arrives may see it: as many as the most urgent who waits leaves time for or, if
+ * it is worth to give those up, as many as the newcomer itself does.
+ */
+function nextBatch(
+  { curve, lines }: Waiting,
+  { startAt, executors }: Moment,
+  { most, rank }: { readonly most: number; readonly rank: number },
+): number {
+  let now = most
+  for (let i = 0; i <= rank; i++) {
+    lines[i]!.walk(({ deadline, work }) => {
+      const slack = deadline - startAt
+      if (slack < curve.high(work.rows)) return true
+      now = Math.min(now, Math.max(work.rows, curve.largest(slack, most)))
+      return false
+    })
+  }
+  const gain = (most * curve.mean(now)) / (now * curve.mean(most)) - 1
+  return gain > leastGain / executors ? most : now
 }
 
 /** Rows, down to a class, that will be given up for a batch which ends at `finishAt`. */

@@ -1,0 +1,38 @@
+/** Requests for inference, as the benches send them. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { HttpRequest } from './load.ts'
+import { repository } from './processes.ts'
+
+/** A small JSON request for the tabular model: one row of 30 numbers. */
+export const tabular = { model: 'breast-cancer', version: '1' } as const
+
+export async function tabularRequest(): Promise<HttpRequest> {
+  const { model, version } = tabular
+  const body = await readFile(join(repository, `config/models/${model}/${version}/samples/malignant.json`))
+  return { path: pathOf(model), headers: { 'content-type': 'application/json' }, body }
+}
+
+export interface BinaryInput {
+  readonly name: string
+  readonly datatype: string
+  readonly shape: readonly number[]
+  readonly data: Uint8Array
+}
+
+/** A request of one binary tensor, which asks for binary tensors in return. */
+export function binaryRequest(model: string, { data, ...input }: BinaryInput): HttpRequest {
+  const json = JSON.stringify({
+    parameters: { binary_data_output: true },
+    inputs: [{ ...input, parameters: { binary_data_size: data.byteLength } }],
+  })
+  const headers = {
+    'content-type': 'application/octet-stream',
+    'inference-header-content-length': String(Buffer.byteLength(json)),
+  }
+  return { path: pathOf(model), headers, body: Buffer.concat([Buffer.from(json), data]) }
+}
+
+function pathOf(model: string): string {
+  return `/v2/models/${model}/infer`
+}
