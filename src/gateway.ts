@@ -215,6 +215,7 @@ export class Gateway {
           batchedWhy: served.why,
           maxRows: served.maxRows,
           queuedRows: served.lane.rows,
+          runMs: served.lane.fit,
         })),
       })),
     }

@@ -25,20 +25,21 @@ interface Waits {
 /** Jobs that wait; `rates` are rows a millisecond in each class. */
 function waitingOf(
   jobs: readonly Waits[],
-  facts: Partial<Waiting> & { readonly rates?: readonly number[] } = {},
+  facts: Partial<Waiting> & { readonly rates?: readonly number[]; readonly leastRates?: readonly number[] } = {},
 ): Waiting {
   const lines = [0, 1, 2, 3].map((rank) => {
     const own = jobs.filter((job) => (job.rank ?? 1) === rank).toSorted((x, y) => x.deadline - y.deadline)
     return {
       rows: own.reduce((sum, { rows = 1 }) => sum + rows, 0),
       rateAt: () => facts.rates?.[rank] ?? 0,
+      leastRateAt: () => facts.leastRates?.[rank] ?? 0,
       walk(visit: (job: { deadline: number; work: { rows: number } }) => boolean) {
         own.every(({ deadline, rows = 1 }) => visit({ deadline, work: { rows } }))
       },
     }
   })
   const rows = lines.reduce((sum, line) => sum + line.rows, 0)
-  return { rows, oldestAt: 0, lines, curve: known, lastRunAt: -Infinity, ...facts }
+  return { rows, oldestAt: 0, surplus: 0, lines, curve: known, lastRunAt: -Infinity, ...facts }
 }
 
 const momentAt = (now: number, rest: Partial<Moment> = {}): Moment => {

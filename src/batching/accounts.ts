@@ -13,6 +13,9 @@ export interface Account {
   ms: number
 }
 
+/** For so long a caller counts as one of several after its last request. */
+const sharedMs = 1_000
+
 export class Accounts {
   readonly #weights: Readonly<Record<string, number>>
   /** Of callers with jobs that wait; the others are forgotten, so that strangers cannot fill the memory. */
@@ -20,6 +23,8 @@ export class Accounts {
   /** What the one who was served last had had by then. */
   #level = 0
   #weight = 0
+  #latest: string | undefined
+  #sharedUntil = -Infinity
 
   /** Weights of callers that count for more or less than 1. */
   constructor(weights: Readonly<Record<string, number>>) {
@@ -34,8 +39,17 @@ export class Accounts {
     return { caller, weight, had: this.#level, jobs: 0, ms: 0 }
   }
 
+  /** Whether more than one caller has asked of late. */
+  sharedAt(now: number): boolean {
+    return now < this.#sharedUntil
+  }
+
   /** A job of this caller waits. */
-  add(account: Account, costMs: number): void {
+  add(account: Account, costMs: number, now: number): void {
+    if (account.caller !== this.#latest) {
+      if (this.#latest !== undefined) this.#sharedUntil = now + sharedMs
+      this.#latest = account.caller
+    }
     if (account.jobs++ === 0) {
       this.#open.set(account.caller, account)
       this.#weight += account.weight

@@ -34,6 +34,11 @@ export class Curve {
     return this.#runs >= enough
   }
 
+  /** What was learnt: `mean(b) = baseMs + rowMs * b`, and `high` so many times that. */
+  get fit(): { readonly baseMs: number; readonly rowMs: number; readonly margin: number } | undefined {
+    return this.known ? { baseMs: this.#t0, rowMs: this.#a, margin: this.#margin } : undefined
+  }
+
   /** Expected milliseconds; 0 while nothing is known. */
   mean(rows: number): number {
     const trusted = 2 * this.#reach

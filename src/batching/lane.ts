@@ -9,6 +9,7 @@ import type { Ran, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
 import type { Accounts } from './accounts.ts'
 import { Admission, type Applicant } from './admission.ts'
+import type { Curve } from './curve.ts'
 import { Job, type Claim, type Done } from './job.ts'
 import { classValues, worthOf, type Offer, type Wait } from './offer.ts'
 import type { Moment, Policy } from './policy.ts'
@@ -60,6 +61,11 @@ export class Lane {
   /** Rows waiting, over all keys. */
   get rows(): number {
     return this.#queues.rows
+  }
+
+  /** How long its runs take, of the shape that came last; undefined while too few were seen. */
+  get fit(): Curve['fit'] {
+    return this.#queues.latest?.curve.fit
   }
 
   get empty(): boolean {
@@ -153,7 +159,7 @@ export class Lane {
   #offerOf(queue: Queue, moment: Moment, paceMs: number): Offer | Wait {
     const proposal = this.#options.policy.propose(moment, queue)
     if (proposal.kind === 'wait') return proposal
-    const { rows, finishAt, latestAt } = proposal
+    const { rows, latestAt } = proposal
     const { now } = moment
     const { curve } = queue
     const costMs = curve.known ? curve.mean(Math.min(rows, queue.rows)) : undefined
@@ -164,12 +170,14 @@ export class Lane {
       worth: worthOf({ value, costMs: costMs ?? paceMs, slackMs, ageMs: now - queue.oldestAt, paceMs }),
       costMs,
       idleOnly: queue.rows === queue.lines[shadowRank]!.rows,
-      take: () => this.#take(queue, { rows, finishAt, now }),
+      take: () => this.#take(queue, proposal, moment),
     }
   }
 
-  #take(queue: Queue, { rows, finishAt, now }: { rows: number; finishAt: number; now: number }): Attempt {
-    for (const job of queue.due(finishAt)) this.#giveUp(queue, job, givenUp())
+  #take(queue: Queue, { rows, finishAt }: { rows: number; finishAt: number }, { now, startAt }: Moment): Attempt {
+    // Where nothing is predicted, nothing is given up.
+    const hopeless = finishAt === -Infinity ? [] : queue.hopeless(startAt, finishAt)
+    for (const job of hopeless) this.#giveUp(queue, job, givenUp())
     queue.lastRunAt = now
     const { program, policy } = this.#options
     // No row may join a request whose rows are not known to be independent: room for none takes just the one.

@@ -19,6 +19,11 @@ export class Line implements WaitingLine {
     return this.#arrivals.at(now)
   }
 
+  /** The same, as much as there is most of the time. */
+  leastRateAt(now: number): number {
+    return this.#arrivals.leastAt(now)
+  }
+
   /** Counts rows that came, whether or not they are let in. */
   came(now: number, rows: number, budgetMs: number): void {
     this.#arrivals.add(now, rows, Math.min(Math.max(budgetMs, 1), longestMemoryMs))
@@ -45,9 +50,9 @@ export class Line implements WaitingLine {
   /** Accounts for a job that waits no more. */
   forget(job: Job): void {
     this.rows -= job.work.rows
-    this.#all.forget()
+    this.#all.forget(job)
     const own = this.#byCaller.get(job.account)!
-    own.forget()
+    own.forget(job)
     if (own.size === 0) this.#byCaller.delete(job.account)
   }
 
@@ -64,6 +69,13 @@ export class Line implements WaitingLine {
       job = first
     }
     return job
+  }
+
+  /** Rows of the caller that has most. */
+  get surplus(): number {
+    let most = 0
+    for (const own of this.#byCaller.values()) if (own.rows > most) most = own.rows
+    return most
   }
 
   /** The job whose turn it is, if it is larger than any batch. */

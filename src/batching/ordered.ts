@@ -6,6 +6,8 @@ export class Ordered {
   #jobs: Job[] = []
   #head = 0
   #waiting = 0
+  /** Rows of those that wait. */
+  rows = 0
 
   constructor(by: 'deadline' | 'queuedAt') {
     this.#by = by
@@ -29,6 +31,7 @@ export class Ordered {
   add(job: Job): void {
     const jobs = this.#jobs
     this.#waiting++
+    this.rows += job.work.rows
     const by = this.#by
     // They mostly come in order, so the place is near the end.
     let at = jobs.length
@@ -42,8 +45,9 @@ export class Ordered {
    * shift an array for every job is linear in the queue, and clients that come and go must not pile up behind one that
    * waits.
    */
-  forget(): void {
+  forget(job: Job): void {
     this.#waiting--
+    this.rows -= job.work.rows
     const gaps = this.#jobs.length - this.#waiting
     if (this.#waiting === 0) this.#jobs = []
     else if (gaps < 64 || gaps * 2 < this.#jobs.length) return

@@ -10,6 +10,8 @@ export interface WaitingLine {
   readonly rows: number
   /** Rows that come in a millisecond, those that are refused included. */
   rateAt(now: number): number
+  /** The same, as much as there is most of the time. */
+  leastRateAt(now: number): number
   /** Visits the jobs, the earliest deadline first, until told to stop by `false`. */
   walk(visit: (job: { readonly deadline: number; readonly work: { readonly rows: number } }) => boolean): void
 }
@@ -19,6 +21,8 @@ export interface Waiting {
   readonly rows: number
   /** When the oldest was queued, on the clock's scale. */
   readonly oldestAt: number
+  /** Rows of the caller that has most, if there are several of late; else 0. */
+  readonly surplus: number
   /** From the most urgent class to the least. */
   readonly lines: readonly WaitingLine[]
   readonly curve: Curve

@@ -21,6 +21,7 @@ export class Queue implements Waiting {
   readonly #owed = priorities.map(() => 0)
   readonly #byArrival = new Ordered('queuedAt')
   readonly #accounts: Accounts
+  #pushedAt = 0
 
   constructor(key: string, curve: Curve, accounts: Accounts) {
     this.key = key
@@ -33,32 +34,39 @@ export class Queue implements Waiting {
     return this.#byArrival.first?.queuedAt ?? Infinity
   }
 
+  get surplus(): number {
+    if (!this.#accounts.sharedAt(this.#pushedAt)) return 0
+    return Math.max(...this.lines.map((line) => line.surplus))
+  }
+
   push(job: Job): void {
     this.rows += job.work.rows
     this.lines[job.rank]!.add(job)
     this.#byArrival.add(job)
-    this.#accounts.add(job.account, job.costMs)
+    this.#accounts.add(job.account, job.costMs, job.queuedAt)
+    this.#pushedAt = job.queuedAt
   }
 
   /** Accounts for a job that waits no more. */
   forget(job: Job): void {
     this.rows -= job.work.rows
     this.lines[job.rank]!.forget(job)
-    this.#byArrival.forget()
+    this.#byArrival.forget(job)
     this.#accounts.remove(job.account, job.costMs)
   }
 
-  /** Those that are due before `finishAt`. */
-  due(finishAt: number): Job[] {
-    const due: Job[] = []
+  /** Those that are due before a batch ends which is to be begun at `startAt`, or could not even be in time alone. */
+  hopeless(startAt: number, finishAt: number): Job[] {
+    const hopeless: Job[] = []
+    const slowestAt = Math.max(finishAt, startAt + this.curve.high(this.rows))
     for (const line of this.lines) {
       line.walk((job) => {
-        if (job.deadline >= finishAt) return false
-        due.push(job)
-        return true
+        const { deadline, work } = job
+        if (deadline < finishAt || deadline < startAt + this.curve.high(work.rows)) hopeless.push(job)
+        return deadline < slowestAt
       })
     }
-    return due
+    return hopeless
   }
 
   /**

@@ -26,11 +26,8 @@ const options = {
 
 /** From this part of what the executors can do on, their runs are paced; and so full the batches are planned to be. */
 const paced = { from: 0.5, reserve: 0.8 }
-/**
- * Rows by time that a larger batch must gain for requests which wait to be given up for those that come, on one executor:
- * less than that is not worth letting them wait for a refusal. With more executors they have more chances.
- */
-const leastGain = 0.05
+/** So much of the throughput of the largest batch is worth to make others wait for. */
+const leastProductive = 0.75
 /** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
 const probeMs = 1_000
 
@@ -62,9 +59,10 @@ interface Batch {
 }
 
 /** The batch that serves the classes in their order: each can only be made smaller by those below it. */
-function largestBatch({ now, startAt, share }: Moment, waiting: Waiting, maxRows: number): Batch {
+function largestBatch(moment: Moment, waiting: Waiting, maxRows: number): Batch {
+  const { now, startAt } = moment
   const { curve, lines } = waiting
-  let batch: Batch = { rows: Math.min(maxRows, waiting.rows), dueAt: Infinity }
+  let batch: Batch = { rows: Math.min(fairRows(waiting, maxRows), waiting.rows), dueAt: Infinity }
   let rate = 0
   let kept = 0
   let below = waiting.rows
@@ -73,8 +71,8 @@ function largestBatch({ now, startAt, share }: Moment, waiting: Waiting, maxRows
     if (line.rows === 0) continue
     const arriving = rate
     below -= line.rows
-    const carries = (rows: number) => arriving <= (share * rows) / curve.mean(rows)
-    const start = bestStart(line, { curve, startAt, most: batch.rows, kept, below, carries })
+    const isEnough = (rows: number) => carries(rows, arriving, moment, curve)
+    const start = bestStart(line, { curve, startAt, most: batch.rows, kept, below, isEnough })
     if (!start) continue
     // A request larger than a batch may be is run by itself.
     const rows = Math.max(start.rows, kept === 0 ? start.least : 0)
@@ -82,6 +80,17 @@ function largestBatch({ now, startAt, share }: Moment, waiting: Waiting, maxRows
     kept += start.kept
   }
   return kept === 0 ? { rows: 0, dueAt: Infinity } : batch
+}
+
+/**
+ * The largest batch that is fair to all. What one caller has beyond what the others have only fills a batch as long as that
+ * makes it much more productive: the last bit of throughput for the one would be paid by the others in latency.
+ */
+function fairRows({ rows, surplus, curve }: Waiting, maxRows: number): number {
+  const others = rows - surplus
+  if (surplus === 0 || others >= maxRows) return maxRows
+  const productive = Math.ceil(curve.smallest((leastProductive * maxRows) / curve.mean(maxRows)))
+  return Math.min(maxRows, Math.max(productive, others))
 }
 
 interface Limits {
@@ -93,7 +102,7 @@ interface Limits {
   readonly kept: number
   readonly below: number
   /** Whether batches of so many rows carry all that comes in this class and those above it. */
-  readonly carries: (rows: number) => boolean
+  readonly isEnough: (rows: number) => boolean
 }
 
 interface Start extends Batch {
@@ -106,7 +115,7 @@ interface Start extends Batch {
  * The job of a class that is the first to be kept: the first that can be in time at all or, in overload, the one with
  * which the batch is largest; undefined if that is none. `rows` of a start counts what is done before its deadline.
  */
-function bestStart(line: WaitingLine, { curve, startAt, most, kept, below, carries }: Limits): Start | undefined {
+function bestStart(line: WaitingLine, { curve, startAt, most, kept, below, isEnough }: Limits): Start | undefined {
   let best: Start | undefined
   let left = line.rows
   let passed = 0
@@ -119,7 +128,7 @@ function bestStart(line: WaitingLine, { curve, startAt, most, kept, below, carri
     const fits = Math.min(curve.largest(slack, most), kept + own + below)
     const rows = Math.max(fits, Math.min(work.rows, most))
     if (!best || rows > best.rows * 1.001) best = { rows, dueAt: deadline, kept: own, least: work.rows }
-    inOverload ||= rows < Math.min(most, kept + own + below) && !carries(rows)
+    inOverload ||= rows < Math.min(most, kept + own + below) && !isEnough(rows)
     // From here on ever more is given up and ever less is left.
     passed += work.rows
     return inOverload && kept + left + below > best.rows && passed <= 2 * most
@@ -168,8 +177,8 @@ function pace(
 
 /**
  * A place in the next batch is given to whoever could be in it, because nobody knows what will come meanwhile; unless
- * those before it fill the largest batch that it could be in. A place in a later batch is given if that one will be run,
- * and not given up for a larger one.
+ * those before it fill the largest batch that it could be in, or enough is sure to come meanwhile to give it up for. A
+ * place in a later batch is given if that one will be run.
  */
 function predict(
   moment: Moment,
@@ -177,11 +186,12 @@ function predict(
   { rows, rowsAhead, deadline, rank, maxRows }: Arrival & { readonly maxRows: number },
 ): number {
   const { startAt, share } = moment
-  const { curve } = waiting
+  const { curve, lines } = waiting
   if (!curve.known) return -Infinity
   const slack = deadline - startAt
-  if (slack < curve.high(rows)) return startAt + curve.high(rows)
-  const batch = nextBatch(waiting, moment, { most: curve.largest(slack, maxRows), rank })
+  const least = Math.max(curve.high(rows), sureMs(moment, waiting, { deadline, maxRows }))
+  if (slack < least) return startAt + least
+  const batch = curve.largest(slack, maxRows)
   if (rowsAhead + rows <= batch) return startAt + curve.high(rowsAhead + rows)
   const ahead = Math.max(0, rowsAhead - rowsDueBefore(waiting, startAt + curve.high(batch), rank))
   if (ahead + rows <= batch) return startAt + curve.high(ahead + rows)
@@ -189,30 +199,22 @@ function predict(
   const laterAt = startAt + (runs * curve.mean(batch)) / share
   const own = Math.max(rows, ahead - runs * batch + rows)
   const later = curve.largest(deadline - laterAt, maxRows)
-  const isKept = later === maxRows || !isOverload(waiting.lines, moment, curve, later)
+  const isKept = later === maxRows || (later > 0 && carries(later, rateOf(lines, moment.now), moment, curve))
   return laterAt + curve.high(isKept ? Math.min(own, maxRows) : maxRows)
 }
 
 /**
- * Rows of the next batch, as someone who arrives may see it: as many as the most urgent who waits leaves time for or, if
- * it is worth to give those up, as many as the newcomer itself does.
+ * Time of the batch that is sure to come together in overload from requests which have as long as this one has now: with
+ * less time left when the batch begins it would be given up. 0 if there is no overload, or none that can be relied on.
  */
-function nextBatch(
+function sureMs(
+  { now, share }: Moment,
   { curve, lines }: Waiting,
-  { startAt, executors }: Moment,
-  { most, rank }: { readonly most: number; readonly rank: number },
+  { deadline, maxRows }: { readonly deadline: number; readonly maxRows: number },
 ): number {
-  let now = most
-  for (let i = 0; i <= rank; i++) {
-    lines[i]!.walk(({ deadline, work }) => {
-      const slack = deadline - startAt
-      if (slack < curve.high(work.rows)) return true
-      now = Math.min(now, Math.max(work.rows, curve.largest(slack, most)))
-      return false
-    })
-  }
-  const gain = (most * curve.mean(now)) / (now * curve.mean(most)) - 1
-  return gain > leastGain / executors ? most : now
+  const rate = lines.reduce((sum, line) => sum + line.leastRateAt(now), 0) / share
+  const rows = curve.largestOf(rate, deadline - now, maxRows)
+  return rows > 0 && rate > rows / curve.mean(rows) ? curve.high(rows) : 0
 }
 
 /** Rows, down to a class, that will be given up for a batch which ends at `finishAt`. */
@@ -228,9 +230,9 @@ function rowsDueBefore({ lines }: Waiting, finishAt: number, rank: number): numb
   return rows
 }
 
-/** Whether more comes than batches of some rows can carry. */
-function isOverload(lines: readonly WaitingLine[], { now, share }: Moment, curve: Curve, rows: number): boolean {
-  return rows === 0 || rateOf(lines, now) > (share * rows) / curve.mean(rows)
+/** Whether batches of some rows carry what comes. */
+function carries(rows: number, rate: number, { share }: Moment, curve: Curve): boolean {
+  return rate <= (share * rows) / curve.mean(rows)
 }
 
 function rateOf(lines: readonly WaitingLine[], now: number): number {
