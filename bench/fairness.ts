@@ -15,8 +15,12 @@ const steadyRate = 0.2
 const floodRate = 4
 const limits = { goodput: 0.95, p99Ratio: 1.5 }
 
-const steadyCallers = ['127.0.0.2', '127.0.0.3', '127.0.0.4'].map((address) => ({ address, connections: 192 }))
-const flooder = { address: '127.0.0.5', connections: 960 }
+const steadyCallers = ['127.0.0.2', '127.0.0.3', '127.0.0.4'].map((address) => ({
+  address,
+  connections: 192,
+  waits: true,
+}))
+const flooder = { address: '127.0.0.5', connections: 960, waits: true }
 
 export const fairness: Bench = {
   name: 'fairness',

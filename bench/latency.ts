@@ -40,7 +40,7 @@ async function measure({ quick, say }: BenchOptions): Promise<Report> {
   await using generator = new OpenLoadGenerator()
   const answer = (await sendOnce(gateway, request)).toString()
   const port = await floor.ask<number>({ wire: 'http', answer })
-  const callers = [{ address: '127.0.0.1', connections: 4 }]
+  const callers = [{ address: '127.0.0.1', connections: 4, waits: true }]
   const open = (target: HttpTarget) => generator.open(target, { ...request, deadlineMs: Infinity, callers })
   const loads = [await open(gateway), await open({ pid: floor.pid, port })] as const
   // Until the code is compiled an answer takes several times what it does later.

@@ -44,7 +44,7 @@ async function boundByModel(pace: Pace, say: Say): Promise<Surge> {
   const { name, version, store, products, rowMs, request } = model
   say(`  bound by the model: ${products} products, ${rowMs.toFixed(2)} ms a row without a gateway`)
   const settings = { models: { [name]: { version } }, store: { path: store } }
-  await using rig = await startRig(settings, request, deadlineMs)
+  await using rig = await startRig(settings, request, { deadlineMs, waits: true })
   await throughput(rig.closed, pace.warmUpMs)
   return await surge({ ...rig, pace, reference: () => throughput(rig.closed, pace.referenceMs), say, factor })
 }
@@ -56,7 +56,10 @@ async function boundByModel(pace: Pace, say: Say): Promise<Surge> {
 async function boundByEdge(pace: Pace, say: Say): Promise<Surge> {
   const { model, version } = tabular
   say(`  bound by the edge: ${model}`)
-  await using rig = await startRig({ models: { [model]: { version } } }, await tabularRequest(), deadlineMs)
+  await using rig = await startRig({ models: { [model]: { version } } }, await tabularRequest(), {
+    deadlineMs,
+    waits: false,
+  })
   await throughput(rig.closed, pace.warmUpMs)
   const closedRate = await throughput(rig.closed, pace.referenceMs)
   const rates = steps.map((step) => step * closedRate)

@@ -115,16 +115,17 @@ function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): 
 /** Fallbacks that could never answer. */
 function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap<string, Model>): Mistake[] {
   const places = [
-    ...config.routes.map(({ model, fallback }, i) => ({ path: ['routes', i, 'fallback'], model, fallback })),
-    ...Object.entries(config.models).map(([model, { fallback }]) => ({
+    ...config.routes.map(({ model, ...service }, i) => ({ path: ['routes', i, 'fallback'], model, service })),
+    ...Object.entries(config.models).map(([model, service]) => ({
       path: ['models', model, 'fallback'],
       model,
-      fallback,
+      service,
     })),
   ]
-  return places.flatMap(({ path, model: name, fallback }) => {
+  return places.flatMap(({ path, model: name, service }) => {
     const model = models.get(name)
-    const problem = model && fallbackProblem(fallback, model, versionOf(config, model))
+    const deadlineMs = Math.min(config.edge.deadlineMs, service.sla.deadlineMs ?? Infinity)
+    const problem = model && fallbackProblem(service.fallback, model, { usual: versionOf(config, model), deadlineMs })
     if (!problem) return []
     const [list, key, ...rest] = path
     const where = list === 'routes' ? `routes[${key}]` : `models.${key}`
@@ -132,12 +133,17 @@ function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap<string
   })
 }
 
-function fallbackProblem(fallback: FallbackOptions, model: Model, usual: string): string | undefined {
+function fallbackProblem(
+  fallback: FallbackOptions,
+  model: Model,
+  { usual, deadlineMs }: { readonly usual: string; readonly deadlineMs: number },
+): string | undefined {
   if (fallback.kind === 'constant') {
     const built = constantFallback(model.contract, fallback.outputs)
     return typeof built === 'string' ? built : undefined
   }
   if (fallback.kind === 'refuse') return undefined
+  if (fallback.keepMs >= deadlineMs) return `keepMs leaves version ${usual} none of the ${deadlineMs} ms that there are`
   if (fallback.version === usual) return `version ${usual} is the one that answers anyway: name another`
   const versions = [...model.versions.keys()]
   return versions.includes(fallback.version)

@@ -119,7 +119,7 @@ test('a version that answers in time is not replaced, and says nothing of it', a
 
 test('whoever names a version gets that one or none', async (t) => {
   for (const own of [
-    { ...byVersion, sla: { deadlineMs: 300 } },
+    { fallback: { ...byVersion.fallback, keepMs: 100 }, sla: { deadlineMs: 300 } },
     { ...byConstant({ y: [0] }), sla: { deadlineMs: 300 } },
   ]) {
     const gateway = await startThrees(t, own)
@@ -275,6 +275,7 @@ const malformed: [fallback: string, line: RegExp][] = [
 const wrong: [fallback: string, problem: string][] = [
   [versionOf('"9"'), 'there is no version 9; the store has 1, 2, 3'],
   [versionOf('"2"'), 'version 2 is the one that answers anyway: name another'],
+  ['{ kind: version, version: "1", keepMs: 30000 }', 'keepMs leaves version 2 none of the 30000 ms that there are'],
   [constantWith({ BOOL: undefined }), 'output "BOOL": it has no elements here'],
   [constantWith({ more: '[1]' }), 'the model has no output "more"'],
   [constantWith({ FP32: '[1]' }), 'output "FP32": it has 1 elements here and 2 in the model'],

@@ -150,6 +150,27 @@ test('whose requests merely shared the failed run goes on sharing', async (t) =>
   assert.equal(await extraRuns(gateway), 4)
 })
 
+test('two who sent poison do not share runs with each other either', async (t) => {
+  const gateway = await afterPoison(t)
+  const third = '127.0.0.3'
+  check(
+    await sendAll(t, gateway, [
+      [good, 1],
+      [good, 2],
+      [third, poison],
+      [good, 3],
+    ]),
+    [1, 2, poison, 3],
+  )
+  const suspects = [bad, bad, third, third].map((from, i) => send(t, gateway, from, i))
+  await queued(gateway, 4)
+  check(await Promise.all([4, 5, 6, 7].map((x) => send(t, gateway, good, x))), [4, 5, 6, 7])
+  assert.equal(await queuedRows(gateway, 'm'), 4)
+  const rest = [bad, bad, third, third].map((from, i) => send(t, gateway, from, 4 + i))
+  check(await Promise.all([...suspects, ...rest]), [0, 1, 2, 3, 4, 5, 6, 7])
+  assert.deepEqual((await runsOf(gateway)).at(-1), [4, 3])
+})
+
 test('two poisoned requests in any places are found, and all the others answered', async (t) => {
   const draw = drawFrom(3)
   const gateway = await startGateway(t, { store, settings: full(16) })

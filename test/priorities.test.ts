@@ -150,8 +150,14 @@ test('the parameter "priority" is a level or a name', async (t) => {
   }
 })
 
+interface Waiting {
+  readonly model: Buffer
+  /** Of each request. */
+  readonly shape: readonly [number]
+}
+
 /** The order in which requests of these classes are answered that all wait for the one worker, sent in the given order. */
-async function orderOf(t: TestContext, model: Buffer, sent: readonly string[]): Promise<string[]> {
+async function orderOf(t: TestContext, { model, shape }: Waiting, sent: readonly string[]): Promise<string[]> {
   const models = { echo: { batching: fixed(1, 0), priority: 'interactive' } }
   const settings = { ...edgeWith({ http2: { cleartext: true } }), runtime: { executors: 1 }, models }
   const store = { 'echo.onnx': model, 'slow.onnx': slow(200) }
@@ -163,7 +169,7 @@ async function orderOf(t: TestContext, model: Buffer, sent: readonly string[]): 
   const send = async (name: string) => {
     const own = { ':method': 'POST', ':path': '/v2/models/echo/infer', 'content-type': 'application/json' }
     const stream = session!.request({ ...own, [priorityField]: name })
-    stream.end(JSON.stringify({ inputs: [tensor('x', 'INT64', [2], [1, 2])] }))
+    stream.end(JSON.stringify({ inputs: [tensor('x', 'INT64', shape, [1, 2].slice(0, shape[0]))] }))
     stream.resume()
     const [head] = await once(stream, 'response')
     assert.equal(head[':status'], 200)
@@ -180,28 +186,27 @@ const pairOf = identity('INT64', [2])
 const rowsOf = identity('INT64', ['n'])
 const several = (count: number, name: string) => Array.from({ length: count }, () => name)
 
-for (const [kind, model] of [
-  ['that shares runs', rowsOf],
-  ['that does not', pairOf],
+for (const [kind, model, shape] of [
+  ['whose requests fit a run', rowsOf, [1]],
+  ['whose requests are larger than a run', rowsOf, [2]],
+  ['that shares no runs', pairOf, [2]],
 ] as const) {
   test(`of a model ${kind} the urgent requests are answered first, though they came last`, async (t) => {
     const sent = [...several(5, 'bulk'), ...several(5, 'standard'), ...several(5, 'interactive')]
-    const order = await orderOf(t, model, sent)
-    assert.deepEqual(order, sent.toReversed())
+    assert.deepEqual(await orderOf(t, { model, shape }, sent), sent.toReversed())
+  })
+
+  test(`of a model ${kind} the least urgent have a small part of the runs, whatever else there is`, async (t) => {
+    const order = await orderOf(t, { model, shape }, [...several(3, 'bulk'), ...several(80, 'standard')])
+    const places = order.flatMap((name, place) => (name === 'bulk' ? [place] : []))
+    // A twentieth: one behind every twenty of the others, or one more or less, by what went before and what a sum of
+    // twentieths is.
+    for (const [i, place] of places.entries()) {
+      const others = place - (places[i - 1] ?? -1) - 1
+      assert.ok(others >= 19 && others <= 21, `bulk is at ${places.join()}`)
+    }
   })
 }
-
-test('what is least urgent has a small part of the runs, however much of the others there is', async (t) => {
-  const sent = [...several(3, 'bulk'), ...several(80, 'standard')]
-  const order = await orderOf(t, pairOf, sent)
-  const places = order.flatMap((name, place) => (name === 'bulk' ? [place] : []))
-  // A twentieth: one behind every twenty of the others, or one more or less, by what went before and what a sum of
-  // twentieths is.
-  for (const [i, place] of places.entries()) {
-    const others = place - (places[i - 1] ?? -1) - 1
-    assert.ok(others >= 19 && others <= 21, `bulk is at ${places.join()}`)
-  }
-})
 
 test('a batch of other requests has room for one that has waited for its part', async (t) => {
   const gateway = await startFives(t)

@@ -20,6 +20,7 @@ function start(machine: Machine, { lanes, maxRows, executors }: Facts): Schedule
   const clock: Clock = {
     now: () => machine.now(),
     epoch: () => machine.now(),
+    idle: () => 0,
     after: (ms, callback) => machine.after(ms, callback),
     soon: (callback) => void machine.after(0, callback),
   }

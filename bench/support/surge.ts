@@ -16,11 +16,15 @@ export interface Rig extends AsyncDisposable {
   readonly open: OpenLoad
 }
 
-export async function startRig(settings: object, request: HttpRequest, deadlineMs: number): Promise<Rig> {
+export async function startRig(
+  settings: object,
+  request: HttpRequest,
+  { deadlineMs, waits }: { readonly deadlineMs: number; readonly waits: boolean },
+): Promise<Rig> {
   await using stack = new AsyncDisposableStack()
   const gateway = stack.use(await startGateway(settings))
   const closed = await stack.use(new LoadGenerator()).open(gateway, closedLines, request)
-  const callers = [{ address: '127.0.0.1', connections: openConnections }]
+  const callers = [{ address: '127.0.0.1', connections: openConnections, waits }]
   const open = await stack.use(new OpenLoadGenerator()).open(gateway, { ...request, deadlineMs, callers })
   const kept = stack.move()
   return { gateway, closed, open, [Symbol.asyncDispose]: () => kept.disposeAsync() }

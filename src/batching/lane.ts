@@ -208,10 +208,10 @@ export class Lane {
   }
 
   #save(attempt: Attempt, ran: Exclude<Ran, { kind: 'done' }>): void {
-    const [first, ...others] = attempt.jobs
-    if (ran.kind === 'failed' && others.length === 0) this.#suspects.add(first!.account.caller)
-    if (ran.kind === 'failed') this.#rescue.bisect(attempt, ran.reason)
-    else if (ran.kind === 'lost') this.#rescue.retry(attempt)
+    if (ran.kind === 'failed') {
+      const blamed = this.#rescue.bisect(attempt, ran.reason)
+      for (const { account } of blamed) this.#suspects.add(account.caller)
+    } else if (ran.kind === 'lost') this.#rescue.retry(attempt)
     else this.#rescue.again(attempt)
     this.#options.planner.poke(this)
   }

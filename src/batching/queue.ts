@@ -87,11 +87,9 @@ export class Queue implements Waiting {
       byRank[job.rank]! += job.work.rows
       return true
     }
-    for (let rank = 1; rank < byRank.length; rank++) if (this.#isOwed(rank)) take(this.lines[rank]!.next(room))
-    for (const line of this.lines) {
-      if (taken.length === 0) take(line.oversize(most))
-      while (take(line.next(room)));
-    }
+    const next = (line: Line) => (taken.length === 0 ? line.oversize(most) : undefined) ?? line.next(room)
+    for (let rank = 1; rank < byRank.length; rank++) if (this.#isOwed(rank)) take(next(this.lines[rank]!))
+    for (const line of this.lines) while (take(next(line)));
     if (taken.length === 0) take(this.lines.find((line) => line.rows > 0)?.next(Infinity))
     this.#settleDebts(byRank)
     return taken

@@ -41,16 +41,17 @@ export class Rescue {
     return this.#attempts.shift()
   }
 
-  /** The run failed: finds out for which of its jobs. */
-  bisect({ jobs, budget = budgetFor(jobs) }: Attempt, reason: string): void {
+  /** The run failed: finds out for which of its jobs. Returns those that are to blame, as far as it is known. */
+  bisect({ jobs, budget = budgetFor(jobs) }: Attempt, reason: string): readonly Job[] {
     if (jobs.length === 1 || budget.runs < 2) {
       const [first] = jobs
       this.#events.onFailure(reason, first!.requestId)
       for (const job of jobs) job.settle(refuse('model_failed', jobs.length === 1 ? failedAlone : failedTogether))
-      return
+      return jobs
     }
     budget.runs -= 2
     this.#halve(jobs, budget)
+    return []
   }
 
   /** The worker died in the run. Halves here too: half of the requests are then out of the way of the one that killed it. */

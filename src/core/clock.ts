@@ -4,6 +4,8 @@
 export interface Clock {
   /** Milliseconds on a monotonic scale whose origin means nothing. */
   now(): number
+  /** Milliseconds that this thread had nothing to do, since it began. */
+  idle(): number
   /** Milliseconds since 1970, for people and logs only. */
   epoch(): number
   /** Calls back once after `ms` milliseconds; the returned function cancels it. */
@@ -14,6 +16,7 @@ export interface Clock {
 
 export const systemClock: Clock = {
   now: () => performance.now(),
+  idle: () => performance.nodeTiming.idleTime,
   epoch: () => Date.now(),
   after(ms, callback) {
     const timer = setTimeout(callback, ms)

@@ -11,6 +11,7 @@ import { Http2 } from './protocols/http2.ts'
 import { Dispatcher, type Surroundings } from './dispatcher.ts'
 import type { FileProblem } from './transport/certificates.ts'
 import { Connections, type Connection } from './transport/connections.ts'
+import { Intake } from './transport/intake.ts'
 import { Listener } from './transport/listener.ts'
 import { peek } from './transport/peek.ts'
 import { TlsLayer } from './transport/tls.ts'
@@ -19,6 +20,7 @@ export class DataEdge {
   readonly #options: EdgeOptions
   readonly #around: Surroundings
   readonly #connections: Connections
+  readonly #intake: Intake
   readonly #listener: Listener
   readonly #http1: Http1
   readonly #http2: Http2
@@ -33,8 +35,9 @@ export class DataEdge {
     this.#options = options
     this.#around = around
     this.#connections = new Connections(limits, clock)
+    this.#intake = new Intake(limits.maxTurnMs, clock, counts)
     const dispatcher = new Dispatcher(options, around, () => this.#connections.draining)
-    const tools = { connections: this.#connections, counts, clock, handle: dispatcher.handle }
+    const tools = { connections: this.#connections, intake: this.#intake, counts, clock, handle: dispatcher.handle }
     this.#http1 = new Http1(options, tools)
     this.#http2 = new Http2(options, tools)
     this.#listener = new Listener(
@@ -59,6 +62,7 @@ export class DataEdge {
 
   /** Stops without losing a request; settles with whether every connection ended by itself. */
   async drain(): Promise<boolean> {
+    this.#intake.close()
     const isClean = await this.#connections.drain(this.#options.drain, () => this.#listener.close())
     this.close()
     return isClean

@@ -33,6 +33,11 @@ const connectionOptions = z.strictObject({
     .describe(
       'Requests that wait on an HTTP/1.1 connection because they were sent ahead of the answers before them. Beyond it the connection ends when those are answered.',
     ),
+  maxTurnMs: milliseconds
+    .default(10)
+    .describe(
+      'Time that the requests of one turn of the event loop may take. Beyond it some connections are not read from for a while.',
+    ),
   idleMs: milliseconds.default(75_000).describe('Time a connection may stay open without a request.'),
   stallMs: milliseconds
     .default(30_000)

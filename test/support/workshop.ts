@@ -26,6 +26,7 @@ class HandClock implements Clock {
   #timers: Timer[] = []
   now = () => this.#now
   epoch = () => this.#now
+  idle = () => 0
   soon = (callback: () => void) => void this.#soon.push(callback)
   after = (ms: number, callback: () => void) => {
     const timer = { at: this.#now + Math.max(0, ms), callback, isCancelled: false }
@@ -164,7 +165,7 @@ export function ask(lane: Lane, clock: Clock, its: Work, wish: number | Wish = I
   const asked = {
     requestId: '',
     caller,
-    priority: priority as Priority,
+    priority,
     work: its,
     deadline,
     gone: false,

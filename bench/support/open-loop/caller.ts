@@ -6,6 +6,8 @@ export interface CallerOrder {
   /** Its own address among those of this machine: 127.0.0.2 and so on. */
   readonly address: string
   readonly connections: number
+  /** Whether a request that finds no free connection waits for one; if not, it has failed at once. */
+  readonly waits: boolean
 }
 
 /** What all callers send. */
@@ -63,7 +65,8 @@ export class Caller {
     this.#tally.offered++
     const connection = this.#free.pop()
     if (connection) this.#send(connection, dueAt, now)
-    else this.#waiting.push(dueAt)
+    else if (this.#order.waits) this.#waiting.push(dueAt)
+    else this.#tally.count('notSent')
   }
 
   /** Gives up those whose deadline passed while they waited for a connection. */

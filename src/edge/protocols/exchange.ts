@@ -7,6 +7,7 @@ import type { Clock } from '../../core/clock.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { EdgeCounts } from '../../telemetry/edge-counts.ts'
 import type { Connections } from '../transport/connections.ts'
+import type { Intake } from '../transport/intake.ts'
 
 /** Takes a body as it comes. */
 export interface BodySink {
@@ -46,6 +47,7 @@ export interface Exchange {
 /** What every protocol needs of its surroundings. */
 export interface ProtocolTools {
   readonly connections: Connections
+  readonly intake: Intake
   readonly counts: EdgeCounts
   readonly clock: Clock
   /** Answers a request, sooner or later. `flaw` is what the protocol itself has against it. */

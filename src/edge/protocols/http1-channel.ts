@@ -45,7 +45,9 @@ export class Channel implements Ending {
   answered(): void {
     if (this.#socket.destroyed) this.#waiting.length = 0
     this.connection.answered()
-    this.#waiting.shift()?.()
+    const next = this.#waiting.shift()
+    if (next) next()
+    else if (!this.connection.closing) this.#tools.intake.answered(this.#socket)
   }
 
   end(): void {

@@ -49,7 +49,10 @@ export class Http1 {
     connection.ending = channel
     this.#channels.set(socket, channel)
     counts.open['http/1.1']++
-    socket.on('close', () => counts.open['http/1.1']--)
+    socket.on('close', () => {
+      counts.open['http/1.1']--
+      this.#tools.intake.closed(socket)
+    })
     this.#server.emit('connection', socket)
   }
 
@@ -60,6 +63,7 @@ export class Http1 {
 
   #begun(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
     const channel = this.#channels.get(request.socket)!
+    this.#tools.intake.begun()
     channel.take(request, () => {
       const exchange = new Http1Exchange(channel, request, response)
       exchange.awaitsContinue = awaitsContinue

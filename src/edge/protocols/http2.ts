@@ -155,6 +155,7 @@ class Channel {
 
   #begun(exchange: Http2Exchange): void {
     const connection = this.#connection
+    this.#tools.intake.begun()
     connection.begun()
     this.#exchanges.add(exchange)
     exchange.onEnd(() => {
