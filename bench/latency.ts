@@ -24,8 +24,8 @@ interface Pace {
   readonly warmUpMs: number
 }
 
-const fullPace: Pace = { pairs: 15, sliceMs: 4_000, warmUpMs: 4_000 }
-const quickPace: Pace = { pairs: 4, sliceMs: 2_000, warmUpMs: 2_000 }
+const fullPace: Pace = { pairs: 15, sliceMs: 4_000, warmUpMs: 6_000 }
+const quickPace: Pace = { pairs: 4, sliceMs: 2_000, warmUpMs: 6_000 }
 
 interface Pair {
   readonly gateway: Percentiles
@@ -44,7 +44,7 @@ async function measure({ quick, say }: BenchOptions): Promise<Report> {
   const open = (target: HttpTarget) => generator.open(target, { ...request, deadlineMs: Infinity, callers })
   const loads = [await open(gateway), await open({ pid: floor.pid, port })] as const
   // Until the code is compiled an answer takes several times what it does later.
-  for (const load of loads) await load.run({ ms: pace.warmUpMs, ratesPerSecond: [1_000] })
+  for (const load of loads) await load.run({ ms: pace.warmUpMs, ratesPerSecond: [4_000] })
   const pairs: Pair[] = []
   while (pairs.length < pace.pairs) {
     const pair = await measurePair(loads, pace.sliceMs, pairs.length % 2 === 0)

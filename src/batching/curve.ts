@@ -11,7 +11,7 @@
 const memory = 128
 /** Runs before anybody should decide by it: the first is often slow, and the third outvotes it. */
 const enough = 3
-const quantile = 0.9
+const quantile = 0.97
 const quantileStep = 0.04
 const mostMargin = 4
 /** So many times the expected time, beyond the margin, is absurd; and so many absurd runs in a row are the new truth. */
@@ -45,7 +45,7 @@ export class Curve {
     return rows <= trusted ? this.#t0 + this.#a * rows : ((this.#t0 + this.#a * trusted) * rows) / (trusted || 1)
   }
 
-  /** Milliseconds that nine of ten runs keep to. */
+  /** Milliseconds that nearly all runs keep to. */
   high(rows: number): number {
     return this.#margin * this.mean(rows)
   }
