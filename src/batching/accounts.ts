@@ -13,6 +13,9 @@ export interface Account {
   ms: number
 }
 
+/** So far apart, in milliseconds of compute by weight, callers may be because one of them asks for less. */
+const mostAskedMs = 50
+
 /** For so long a caller counts as one of several after its last request. */
 const sharedMs = 1_000
 
@@ -64,6 +67,14 @@ export class Accounts {
     account.ms = 0
     this.#open.delete(account.caller)
     this.#weight = this.#open.size === 0 ? 0 : this.#weight - account.weight
+  }
+
+  /**
+   * Whoever has the least of this goes next: what it has had and, up to a limit, what it still asks for. Of two that have
+   * had about as much the one goes first that asks for little, which hardly delays the other.
+   */
+  rankOf({ had, ms, weight }: Account): number {
+    return had + Math.min(ms, mostAskedMs) / weight
   }
 
   /** It runs, and is paid for. */

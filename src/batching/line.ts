@@ -1,5 +1,5 @@
 /** The jobs of one priority class under one key: by deadline for what can still be done, by caller for whose turn it is. */
-import type { Account } from './accounts.ts'
+import type { Account, Accounts } from './accounts.ts'
 import type { Job } from './job.ts'
 import { Ordered } from './ordered.ts'
 import type { WaitingLine } from './policy.ts'
@@ -13,6 +13,11 @@ export class Line implements WaitingLine {
   readonly #arrivals = new Rate()
   readonly #all = new Ordered('deadline')
   readonly #byCaller = new Map<Account, Ordered>()
+  readonly #accounts: Accounts
+
+  constructor(accounts: Accounts) {
+    this.#accounts = accounts
+  }
 
   /** Rows that come in a millisecond, those that are refused included. */
   rateAt(now: number): number {
@@ -58,14 +63,15 @@ export class Line implements WaitingLine {
 
   /** The job whose turn it is: the most urgent one of the caller that has had least, if it has at most `maxRows`. */
   next(maxRows: number): Job | undefined {
-    let least: Account | undefined
+    let least = Infinity
     let job: Job | undefined
     for (const [account, own] of this.#byCaller) {
-      if (least && account.had >= least.had) continue
+      const rank = this.#accounts.rankOf(account)
+      if (rank >= least) continue
       const first = own.first!
       // A job that does not fit keeps its turn for the next batch; others may use the room.
       if (first.work.rows > maxRows) continue
-      least = account
+      least = rank
       job = first
     }
     return job

@@ -16,7 +16,7 @@ export class Queue implements Waiting {
   rows = 0
   lastRunAt = -Infinity
   /** By rank. */
-  readonly lines: readonly Line[] = priorities.map(() => new Line())
+  readonly lines: readonly Line[]
   /** Rows that each class is owed by those above it. */
   readonly #owed = priorities.map(() => 0)
   readonly #byArrival = new Ordered('queuedAt')
@@ -27,6 +27,7 @@ export class Queue implements Waiting {
     this.key = key
     this.curve = curve
     this.#accounts = accounts
+    this.lines = priorities.map(() => new Line(accounts))
   }
 
   /** When the oldest was queued; Infinity if none waits. */

@@ -27,7 +27,7 @@ const options = {
 /** From this part of what the executors can do on, their runs are paced; and so full the batches are planned to be. */
 const paced = { from: 0.5, reserve: 0.8 }
 /** So much of the throughput of the largest batch is worth to make others wait for. */
-const leastProductive = 0.75
+const leastProductive = 0.9
 /** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
 const probeMs = 1_000
 
@@ -35,7 +35,7 @@ export const adaptive = kind('adaptive', options, ({ maxRows }): Policy => {
   return {
     maxRows,
     propose: (moment, waiting) => propose(moment, waiting, maxRows),
-    predict: (moment, waiting, arrival) => predict(moment, waiting, { ...arrival, maxRows }),
+    predict: (moment, waiting, arrival) => predict(moment, waiting, { ...arrival, most: fairRows(waiting, maxRows) }),
   }
 })
 
@@ -87,6 +87,7 @@ function largestBatch(moment: Moment, waiting: Waiting, maxRows: number): Batch 
  * makes it much more productive: the last bit of throughput for the one would be paid by the others in latency.
  */
 function fairRows({ rows, surplus, curve }: Waiting, maxRows: number): number {
+  if (!curve.known) return maxRows
   const others = rows - surplus
   if (surplus === 0 || others >= maxRows) return maxRows
   const productive = Math.ceil(curve.smallest((leastProductive * maxRows) / curve.mean(maxRows)))
@@ -183,24 +184,24 @@ function pace(
 function predict(
   moment: Moment,
   waiting: Waiting,
-  { rows, rowsAhead, deadline, rank, maxRows }: Arrival & { readonly maxRows: number },
+  { rows, rowsAhead, deadline, rank, most }: Arrival & { readonly most: number },
 ): number {
   const { startAt, share } = moment
   const { curve, lines } = waiting
   if (!curve.known) return -Infinity
   const slack = deadline - startAt
-  const least = Math.max(curve.high(rows), sureMs(moment, waiting, { deadline, maxRows }))
+  const least = Math.max(curve.high(rows), sureMs(moment, waiting, { deadline, most }))
   if (slack < least) return startAt + least
-  const batch = curve.largest(slack, maxRows)
+  const batch = Math.max(rows, curve.largest(slack, most))
   if (rowsAhead + rows <= batch) return startAt + curve.high(rowsAhead + rows)
   const ahead = Math.max(0, rowsAhead - rowsDueBefore(waiting, startAt + curve.high(batch), rank))
   if (ahead + rows <= batch) return startAt + curve.high(ahead + rows)
   const runs = Math.max(1, Math.floor(ahead / batch))
   const laterAt = startAt + (runs * curve.mean(batch)) / share
   const own = Math.max(rows, ahead - runs * batch + rows)
-  const later = curve.largest(deadline - laterAt, maxRows)
-  const isKept = later === maxRows || (later > 0 && carries(later, rateOf(lines, moment.now), moment, curve))
-  return laterAt + curve.high(isKept ? Math.min(own, maxRows) : maxRows)
+  const later = curve.largest(deadline - laterAt, most)
+  const isKept = later === most || (later > 0 && carries(later, rateOf(lines, moment.now), moment, curve))
+  return laterAt + curve.high(isKept ? Math.min(own, Math.max(rows, most)) : Math.max(rows, most))
 }
 
 /**
@@ -210,10 +211,10 @@ function predict(
 function sureMs(
   { now, share }: Moment,
   { curve, lines }: Waiting,
-  { deadline, maxRows }: { readonly deadline: number; readonly maxRows: number },
+  { deadline, most }: { readonly deadline: number; readonly most: number },
 ): number {
   const rate = lines.reduce((sum, line) => sum + line.leastRateAt(now), 0) / share
-  const rows = curve.largestOf(rate, deadline - now, maxRows)
+  const rows = curve.largestOf(rate, deadline - now, most)
   return rows > 0 && rate > rows / curve.mean(rows) ? curve.high(rows) : 0
 }
 
