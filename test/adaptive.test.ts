@@ -207,6 +207,19 @@ function runsAfter(from: number, moment: Moment, waiting: Waiting, maxRows: numb
   return false
 }
 
+test('a sure overload refuses at once, and only those who are no more urgent than what overloads', () => {
+  const ask = (rank: number, rates: readonly number[]) => {
+    const waiting = waitingOf([], { rates, leastRates: rates })
+    // Behind a run of 25 ms, with 50 ms for all: 23 rows that come later can fill a batch of 28 ms.
+    const arrival = { rows: 1, rank, deadline: 50, rowsAhead: 0 }
+    return adaptive().predict(momentAt(0, { startAt: 25 }), waiting, arrival) <= 50
+  }
+  assert.equal(ask(1, [0, 1.6, 0, 0]), false)
+  assert.equal(ask(2, [0, 1.6, 0, 0]), false)
+  assert.equal(ask(0, [0, 1.6, 0, 0]), true)
+  assert.equal(ask(1, [0, 0.3, 0, 0]), true)
+})
+
 test('who arrives has a place in the next batch, unless it cannot be in time or others fill all it could be in', () => {
   const policy = adaptive()
   const ask = (

@@ -46,7 +46,12 @@ const rules: readonly Rule[] = [
   },
   {
     from: ['gateway.ts'],
-    may: ['core/', 'config.ts', 'pipeline.ts', ...concepts.map((concept) => `${concept}/`)],
+    may: ['core/', 'config.ts', 'misfits.ts', 'pipeline.ts', ...concepts.map((concept) => `${concept}/`)],
+  },
+  {
+    from: ['misfits.ts'],
+    may: ['core/', 'routing/'],
+    types: ['config.ts', 'models/'],
   },
   {
     from: ['main.ts', 'cli/'],

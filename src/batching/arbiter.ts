@@ -23,6 +23,19 @@ export interface Executor {
   run(program: Program, works: readonly Work[]): Promise<Ran>
 }
 
+interface Start {
+  readonly now: number
+  readonly startAt: number
+}
+
+interface Load {
+  readonly executors: number
+  readonly demand: number
+  readonly lanes: number
+}
+
+/** A lane that asks for less of an executor's time is not counted. */
+const leastDemand = 1e-3
 /** Of an equal part of the executors' time, what a lane with work may count on whatever the others offer. */
 const guarantee = 0.5
 /** How fast the pace follows the runs, and the lag what is added to them. */
@@ -73,7 +86,7 @@ export class Arbiter implements Planner {
     const now = this.#clock.now()
     let startAt = Infinity
     for (const executor of this.#executors) if (executor.alive) startAt = Math.min(startAt, this.#freeAt(executor, now))
-    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt })
+    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt }, this.#load(now))
   }
 
   /** Forgets when to ask again, so that nothing keeps the process alive. */
@@ -85,32 +98,36 @@ export class Arbiter implements Planner {
     return this.#schedules.get(executor)!.freeAt(now)
   }
 
-  /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
-  #moment(lane: Lane, { now, startAt }: { readonly now: number; readonly startAt: number }): Moment {
+  /** How many executors there are, and how many it would take to serve all that comes in so many lanes. */
+  #load(now: number): Load {
     let executors = 0
     for (const { alive } of this.#executors) if (alive) executors++
-    let others = 0
-    let count = 1
-    for (const other of this.#known) {
-      if (other === lane) continue
-      const demand = other.demandAt(now)
-      if (demand < 1e-3 && other.empty) this.#known.delete(other)
-      else count++
-      others += demand
+    let demand = 0
+    for (const lane of this.#known) {
+      const own = lane.demandAt(now)
+      demand += own
+      if (own < leastDemand && lane.empty) this.#known.delete(lane)
     }
-    const share = Math.max(executors - others, executors / count)
+    return { executors, demand, lanes: Math.max(1, this.#known.size) }
+  }
+
+  /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
+  #moment(lane: Lane, { now, startAt }: Start, { executors, demand, lanes }: Load): Moment {
+    const others = demand - lane.demandAt(now)
+    const share = Math.max(executors - others, executors / lanes)
     return { now, startAt: startAt + this.#lagMs, executors, share }
   }
 
   #decide(): void {
     const now = this.#clock.now()
     this.#turnMs += step * (now - this.#pokedAt - this.#turnMs)
+    const load = this.#load(now)
     let askAt = Infinity
     for (const lane of this.#owed.keys()) if (lane.empty) this.#owed.delete(lane)
     for (;;) {
       const ready = this.#nextReady(now)
       if (!ready) break
-      const { best, until } = this.#best(ready, now)
+      const { best, until } = this.#best(ready, { now, startAt: ready.startAt }, load)
       askAt = Math.min(askAt, until)
       if (!best) break
       this.#dispatch(best.lane, best.offer, ready.executor)
@@ -144,11 +161,11 @@ export class Arbiter implements Planner {
     return Math.min(stagedMs + 2 * this.#turnMs, mostStaged * this.#paceMs, longestStagedMs)
   }
 
-  #best({ executor, startAt }: { readonly executor: Executor; readonly startAt: number }, now: number) {
+  #best({ executor }: { readonly executor: Executor }, start: Start, load: Load) {
     let best: { readonly lane: Lane; readonly offer: Offer; readonly worth: number } | undefined
     let until = Infinity
     for (const [lane, owedMs] of this.#owed) {
-      const offer = lane.offer(this.#moment(lane, { now, startAt }), this.#paceMs)
+      const offer = lane.offer(this.#moment(lane, start, load), this.#paceMs)
       if (offer.kind === 'wait') until = Math.min(until, offer.until)
       else if (!offer.idleOnly || executor.idle) {
         const isOwed = owedMs >= (offer.costMs ?? this.#paceMs) && !offer.idleOnly

@@ -3,7 +3,6 @@
  * because only rows under the same key may share a run, asks its policy when to run, and hands each answer to its request.
  */
 import type { Clock } from '../core/clock.ts'
-import { priorities } from '../core/priority.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import type { Ran, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
@@ -11,7 +10,7 @@ import type { Accounts } from './accounts.ts'
 import { Admission, type Applicant } from './admission.ts'
 import type { Curve } from './curve.ts'
 import { Job, type Claim, type Done } from './job.ts'
-import { classValues, worthOf, type Offer, type Wait } from './offer.ts'
+import { isBetter, offerOf, type Offer, type Wait } from './offer.ts'
 import type { Moment, Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
 import { Queues } from './queues.ts'
@@ -146,7 +145,7 @@ export class Lane {
     let best: Offer | Wait = { kind: 'wait', until: Infinity }
     for (const queue of this.#queues.busy) {
       const offer = this.#offerOf(queue, moment, paceMs)
-      if (better(offer, best)) best = offer
+      if (isBetter(offer, best)) best = offer
     }
     return best
   }
@@ -159,19 +158,7 @@ export class Lane {
   #offerOf(queue: Queue, moment: Moment, paceMs: number): Offer | Wait {
     const proposal = this.#options.policy.propose(moment, queue)
     if (proposal.kind === 'wait') return proposal
-    const { rows, latestAt } = proposal
-    const { now } = moment
-    const { curve } = queue
-    const costMs = curve.known ? curve.mean(Math.min(rows, queue.rows)) : undefined
-    const slackMs = latestAt - now
-    const value = valueOf(queue, rows)
-    return {
-      kind: 'run',
-      worth: worthOf({ value, costMs: costMs ?? paceMs, slackMs, ageMs: now - queue.oldestAt, paceMs }),
-      costMs,
-      idleOnly: queue.rows === queue.lines[shadowRank]!.rows,
-      take: () => this.#take(queue, proposal, moment),
-    }
+    return { ...offerOf(queue, proposal, moment, paceMs), take: () => this.#take(queue, proposal, moment) }
   }
 
   #take(queue: Queue, { rows, finishAt }: { rows: number; finishAt: number }, { now, startAt }: Moment): Attempt {
@@ -215,24 +202,6 @@ export class Lane {
     else this.#rescue.again(attempt)
     this.#options.planner.poke(this)
   }
-}
-
-const shadowRank = priorities.indexOf('shadow')
-
-/** What the rows of a batch are worth, filled from the most urgent class on. */
-function valueOf({ lines }: Queue, rows: number): number {
-  let value = 0
-  let room = rows
-  for (const [rank, line] of lines.entries()) {
-    value += Math.min(room, line.rows) * classValues[rank]!
-    room = Math.max(0, room - line.rows)
-  }
-  return value
-}
-
-function better(offer: Offer | Wait, than: Offer | Wait): boolean {
-  if (offer.kind === 'wait') return than.kind === 'wait' && offer.until < than.until
-  return than.kind === 'wait' || offer.worth > than.worth
 }
 
 function tooLate(): Refusal {

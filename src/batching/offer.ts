@@ -1,4 +1,6 @@
 /** What lanes offer the arbiter, and what makes one offer better than another. */
+import type { Moment, Proposal } from './policy.ts'
+import type { Queue } from './queue.ts'
 import type { Attempt } from './rescue.ts'
 
 /** A batch that could run now. */
@@ -18,29 +20,48 @@ export interface Wait {
   readonly until: number
 }
 
-export interface Worth {
-  /** Rows, each worth as much as its class. */
-  readonly value: number
-  readonly costMs: number
-  /** How long it may wait before something in it is late. */
-  readonly slackMs: number
-  /** How long its oldest has waited. */
-  readonly ageMs: number
-  /** Expected time of the runs lately, whoever's they were. */
-  readonly paceMs: number
+type Run = Extract<Proposal, { kind: 'run' }>
+
+/** A batch that a policy proposes, as the arbiter sees it. */
+export function offerOf(queue: Queue, { rows, latestAt }: Run, { now }: Moment, paceMs: number): Omit<Offer, 'take'> {
+  const { curve, oldestAt, lines } = queue
+  const costMs = curve.known ? curve.mean(Math.min(rows, queue.rows)) : undefined
+  const waitableMs = Math.min(latestAt - now, patience * paceMs - (now - oldestAt))
+  return {
+    kind: 'run',
+    worth: worthOf(valueOf(lines, rows), costMs ?? paceMs, waitableMs / paceMs),
+    costMs,
+    idleOnly: queue.rows === lines[shadowRank]!.rows,
+  }
 }
 
 /** What a row of each class counts, from `interactive` to `shadow`. */
-export const classValues = [1_000, 30, 1, 1e-3] as const
+const classValues = [1_000, 30, 1, 1e-3] as const
+const shadowRank = classValues.length - 1
+
+/** What the rows of a batch are worth, filled from the most urgent class on. */
+function valueOf(lines: Queue['lines'], rows: number): number {
+  let value = 0
+  let room = rows
+  for (const [rank, line] of lines.entries()) {
+    value += Math.min(room, line.rows) * classValues[rank]!
+    room = Math.max(0, room - line.rows)
+  }
+  return value
+}
 
 /** Nothing waits longer than so many runs before it counts as urgent, whatever its deadline. */
 const patience = 20
 
 /**
- * Value per time of the executor, discounted by how long it could still wait: the apparent tardiness cost of Vepsalainen
- * and Morton (1987), which comes close to the best order of jobs with deadlines and weights.
+ * Value per time of the executor, discounted by how many runs it could still wait for: the apparent tardiness cost of
+ * Vepsalainen and Morton (1987), which comes close to the best order of jobs with deadlines and weights.
  */
-export function worthOf({ value, costMs, slackMs, ageMs, paceMs }: Worth): number {
-  const waitable = Math.max(0, Math.min(slackMs, patience * paceMs - ageMs))
-  return (value / costMs) * Math.exp(-waitable / (2 * paceMs))
+function worthOf(value: number, costMs: number, waitableRuns: number): number {
+  return (value / costMs) * Math.exp(-Math.max(0, waitableRuns) / 2)
+}
+
+export function isBetter(offer: Offer | Wait, than: Offer | Wait): boolean {
+  if (offer.kind === 'wait') return than.kind === 'wait' && offer.until < than.until
+  return than.kind === 'wait' || offer.worth > than.worth
 }

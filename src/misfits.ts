@@ -1,0 +1,79 @@
+/** What a configuration says that does not fit the models which are there. */
+import type { Config, ConfigFile } from './config.ts'
+import type { Mistake } from './core/document.ts'
+import type { Model } from './models/fleet.ts'
+import type { Bundle } from './models/store.ts'
+import { constantFallback } from './routing/constant.ts'
+import type { FallbackOptions } from './routing/fallback.ts'
+
+/** Settings for what is not in the store are a mistake: a typing error would otherwise pass for the default. */
+export function strangers({ config, locate }: ConfigFile, bundles: readonly Bundle[]): Mistake[] {
+  const store = Map.groupBy(bundles, ({ model }) => model)
+  const lost = config.routes.flatMap(({ name, model }, i) => {
+    const mistakes: Mistake[] = []
+    if (store.has(name)) {
+      const message = `routes[${i}].name: "${name}" is the name of that model's own route: take another`
+      mistakes.push({ ...locate(['routes', i, 'name']), message })
+    }
+    if (!store.has(model)) {
+      const message = `routes[${i}].model: no such model in the store, which has ${[...store.keys()].join(', ')}`
+      mistakes.push({ ...locate(['routes', i, 'model']), message })
+    }
+    return mistakes
+  })
+  const unset = Object.entries(config.models).flatMap(([name, { version }]) => {
+    const versions = store.get(name)?.map((bundle) => bundle.version)
+    if (!versions) {
+      const message = `models.${name}: no such model in the store, which has ${[...store.keys()].join(', ')}`
+      return [{ ...locate(['models', name]), message }]
+    }
+    if (version === undefined || versions.includes(version)) return []
+    const message = `models.${name}.version: there is no version ${version}; the store has ${versions.join(', ')}`
+    return [{ ...locate(['models', name, 'version']), message }]
+  })
+  return [...lost, ...unset]
+}
+
+/** Fallbacks that could never answer. */
+export function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap<string, Model>): Mistake[] {
+  const places = [
+    ...config.routes.map(({ model, ...service }, i) => ({ path: ['routes', i, 'fallback'], model, service })),
+    ...Object.entries(config.models).map(([model, service]) => ({
+      path: ['models', model, 'fallback'],
+      model,
+      service,
+    })),
+  ]
+  return places.flatMap(({ path, model: name, service }) => {
+    const model = models.get(name)
+    const deadlineMs = Math.min(config.edge.deadlineMs, service.sla.deadlineMs ?? Infinity)
+    const problem = model && fallbackProblem(service.fallback, model, { usual: versionOf(config, model), deadlineMs })
+    if (!problem) return []
+    const [list, key, ...rest] = path
+    const where = list === 'routes' ? `routes[${key}]` : `models.${key}`
+    return [{ ...locate(path), message: `${[where, ...rest].join('.')}: ${problem}` }]
+  })
+}
+
+function fallbackProblem(
+  fallback: FallbackOptions,
+  model: Model,
+  { usual, deadlineMs }: { readonly usual: string; readonly deadlineMs: number },
+): string | undefined {
+  if (fallback.kind === 'constant') {
+    const built = constantFallback(model.contract, fallback.outputs)
+    return typeof built === 'string' ? built : undefined
+  }
+  if (fallback.kind === 'refuse') return undefined
+  if (fallback.keepMs >= deadlineMs) return `keepMs leaves version ${usual} none of the ${deadlineMs} ms that there are`
+  if (fallback.version === usual) return `version ${usual} is the one that answers anyway: name another`
+  const versions = [...model.versions.keys()]
+  return versions.includes(fallback.version)
+    ? undefined
+    : `there is no version ${fallback.version}; the store has ${versions.join(', ')}`
+}
+
+/** The version that serves requests which name none. */
+export function versionOf(config: Config, { name, versions }: Model): string {
+  return config.models[name]?.version ?? [...versions.keys()].at(-1)!
+}
