@@ -45,7 +45,7 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
   const hopeless = target.lane.reserve(claim.early(fallback?.keepMs))
   if (hopeless && !fallback) return hopeless
 
-  const request = await call.read(target.contract)
+  const request = await call.read(target.contract, claim.deadline)
   if (isRefusal(request)) return request
   journal.rows = request.rows
   claim.tighten(request)

@@ -148,6 +148,16 @@ test("a route's own deadline holds, on routes of the configuration and on a mode
   for (const reply of await Promise.all(others)) assert.deepEqual(endOf(reply), answered)
 })
 
+test("a route's own deadline holds for the body, too", async (t) => {
+  const gateway = await startGateway(t, {
+    store: { 'strict.onnx': echo },
+    settings: { models: { strict: { sla: { deadlineMs: soonMs } } } },
+  })
+  const wire = await Wire.open(t, gateway.url)
+  wire.write(wireRequest('strict', JSON.stringify(echoRequest)).slice(0, -5))
+  assert.deepEqual(endOf(await wire.reply()), expired)
+})
+
 test('the tightest of all deadlines holds, whoever asks for it', async (t) => {
   const settings = {
     ...pairs,

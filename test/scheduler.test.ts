@@ -43,6 +43,18 @@ function shareOf(asked: readonly Asked[]): number {
   return asked.filter(({ said }) => said === 'ok').length / asked.length
 }
 
+test('what comes in one turn of the event loop runs together, on one executor', async () => {
+  const { clock, laneWith, batches } = workshop(honest, 3)
+  const lane = laneWith({ policy: adaptive(16) })
+  for (let i = 0; i < 12; i++) ask(lane, clock, work())
+  assert.equal(batches.length, 0)
+  await clock.run()
+  assert.deepEqual(
+    batches.map(({ works }) => works.length),
+    [12],
+  )
+})
+
 test('one caller that asks for ten times as much as there is leaves the others what they need', async () => {
   const shop = workshop(honest)
   const lane = shop.laneWith({ policy: adaptive(16) })

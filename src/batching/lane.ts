@@ -105,7 +105,7 @@ export class Lane {
   /** What must not share a run with the others: what nobody waits for, and what comes from whoever has just made one fail. */
   #apart({ caller, priority }: Claim): string | undefined {
     if (priority === 'shadow') return priority
-    return this.#suspects.has(caller) ? caller : undefined
+    return this.#suspects.has(caller) ? `caller ${caller}` : undefined
   }
 
   #refusalOf(claim: Claim, applicant: Applicant | undefined): Refusal | undefined {

@@ -46,10 +46,10 @@ export interface Call {
   /** True once the client has hung up. */
   readonly gone: boolean
   /**
-   * Reads the body, once, and decodes it as it comes. The tensors lie in memory that the edge takes back when the answer
+   * Reads the body, once, until `deadline` at the latest, and decodes it as it comes. The tensors lie in memory that the edge takes back when the answer
    * is known.
    */
-  read(contract: Signature): Promise<InferRequest | Refusal>
+  read(contract: Signature, deadline: number): Promise<InferRequest | Refusal>
   /** Calls back at most once, when the client hangs up before its answer is written. */
   onGone(callback: () => void): void
 }

@@ -65,15 +65,15 @@ export class HttpCall implements Call {
     this.#exchange.onGone(callback)
   }
 
-  read(contract: Signature): Promise<InferRequest | Refusal> {
+  read(contract: Signature, deadline: number): Promise<InferRequest | Refusal> {
     const { limits, decoding: options } = this.#tools
     const framing = readFraming(this.#exchange.headers, limits)
     if (isRefusal(framing)) return Promise.resolve(framing)
     const plan = { ...framing, options, lease: this.#lease }
     const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new RequestDecoder(plan, contract)
     const { encoding } = framing
-    const isSooner = this.deadline < this.#bodyDeadline
-    const expiresAt = isSooner ? this.deadline : this.#bodyDeadline
+    const isSooner = deadline < this.#bodyDeadline
+    const expiresAt = isSooner ? deadline : this.#bodyDeadline
     return readBody(
       this.#exchange,
       { decoder, encoding, expiresAt, expired: isSooner ? expired : tooSlow },

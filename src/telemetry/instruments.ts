@@ -138,7 +138,7 @@ export class Instruments {
   #closed({ route, model, version, outcome, totalMs }: Journal): void {
     const counts = this.of(model, version).by(route)
     counts.phases.total.record(totalMs)
-    if (outcome !== 'ok' && outcome !== 'fallback') counts.failedMs += totalMs
+    if (outcome !== 'ok') counts.failedMs += totalMs
   }
 
   #register({ queues, executors }: Gauges): void {
