@@ -26,7 +26,7 @@ interface Pace extends SurgePace {
   readonly passes: number
 }
 
-const fullPace: Pace = { pairs: 7, referenceMs: 3_000, surgeMs: 4_000, warmUpMs: 4_000, stepMs: 1_500, passes: 3 }
+const fullPace: Pace = { pairs: 7, referenceMs: 3_000, surgeMs: 4_000, warmUpMs: 20_000, stepMs: 1_500, passes: 3 }
 const quickPace: Pace = { pairs: 2, referenceMs: 1_000, surgeMs: 2_000, warmUpMs: 1_500, stepMs: 500, passes: 2 }
 
 type Say = BenchOptions['say']

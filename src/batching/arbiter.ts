@@ -37,7 +37,7 @@ interface Load {
 /** A lane that asks for less of an executor's time is not counted. */
 const leastDemand = 1e-3
 /** Of an equal part of the executors' time, what a lane with work may count on whatever the others offer. */
-const guarantee = 0.5
+const guarantee = 0.3
 /** How fast the pace follows the runs, and the lag what is added to them. */
 const step = 0.05
 /** A batch is staged so long before the executor is free, and a part of the run before it at most. */

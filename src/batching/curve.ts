@@ -4,15 +4,15 @@
  *
  * Least squares over the last hundred runs or so, each weighted by the inverse square of its expected time because noise
  * grows with time. What makes it safe to decide by:
- * - `high` is a quantile, learnt in steps of fixed size, so that one absurd run moves it by one step;
+ * - `high` leaves room for the noise that was seen, in which no single run counts for much;
  * - a run that took absurdly long is not believed until others agree, and then what was known before is forgotten;
  * - where sizes hardly differ, the slope stays what it was; far beyond the sizes seen, nothing is gained by size.
  */
 const memory = 128
 /** Runs before anybody should decide by it: the first is often slow, and the third outvotes it. */
 const enough = 3
-const quantile = 0.97
-const quantileStep = 0.04
+/** How many standard deviations above the mean `high` lies. */
+const deviations = 2.4
 const mostMargin = 4
 /** So many times the expected time, beyond the margin, is absurd; and so many absurd runs in a row are the new truth. */
 const absurd = 3
@@ -22,6 +22,8 @@ export class Curve {
   #t0 = 0
   #a = 0
   #margin = 1.2
+  /** Of how long runs take, over what was expected. */
+  #variance = 0.1 ** 2
   #runs = 0
   /** The largest size seen lately. */
   #reach = 0
@@ -123,10 +125,13 @@ export class Curve {
     this.#t0 = ms - this.#a * rows
   }
 
-  /** Robbins and Monro's way to a quantile (1951): up by its complement's share, down by its own. */
   #widen(ratio: number): void {
-    const step = ratio > this.#margin ? quantileStep * quantile : -quantileStep * (1 - quantile)
-    this.#margin = Math.min(mostMargin, Math.max(1, this.#margin * (1 + step)))
+    const usual = Math.sqrt(this.#variance)
+    // What is far out counts as that, and no more.
+    const off = Math.min(Math.abs(ratio - 1), 4 * usual + 0.02)
+    const share = Math.max(1 / 64, 1 / this.#runs)
+    this.#variance += share * (off * off - this.#variance)
+    this.#margin = Math.min(mostMargin, 1 + deviations * Math.sqrt(this.#variance))
   }
 }
 

@@ -22,6 +22,7 @@ import { allMethods, allowOf, findOperation, noProxy, noSuchPath, type Address, 
 import type { Serving } from './serving.ts'
 import { Sweep } from './sweep.ts'
 import type { FileProblem } from './transport/certificates.ts'
+import type { Intake } from './transport/intake.ts'
 import { Turns } from './turns.ts'
 
 export interface Surroundings {
@@ -31,6 +32,12 @@ export interface Surroundings {
   readonly onDefect: (error: unknown, requestId: string) => void
   /** Told of certificates that cannot be used; the ones before stay in use. */
   readonly onProblem: (problem: FileProblem) => void
+}
+
+/** How the edge is doing. */
+interface State {
+  readonly isDraining: () => boolean
+  readonly intake: Pick<Intake, 'turnMs'>
 }
 
 /** Answers to inference may be either. */
@@ -44,16 +51,18 @@ export class Dispatcher {
   readonly #options: EdgeOptions
   readonly #around: Surroundings
   readonly #isDraining: () => boolean
+  readonly #intake: Pick<Intake, 'turnMs'>
   readonly #tools: CallTools
   readonly #cors: Cors | undefined
   #requests = 0
 
-  constructor(options: EdgeOptions, around: Surroundings, isDraining: () => boolean) {
+  constructor(options: EdgeOptions, around: Surroundings, { isDraining, intake }: State) {
     const { clock } = around
     const { body, json, tensors, cors } = options
     this.#options = options
     this.#around = around
     this.#isDraining = isDraining
+    this.#intake = intake
     this.#tools = {
       limits: body,
       turns: new Turns(clock),
@@ -128,7 +137,8 @@ export class Dispatcher {
       return
     }
     const { timeoutMs, priority } = urgency
-    const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs)
+    // What the request waited before it was read, and what its answer will wait, is not known better than this.
+    const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs) - this.#intake.turnMs
     const facts = { requestId, address, arrivedAt, deadline, bodyDeadline: arrivedAt + body.timeoutMs, priority }
     const call = new HttpCall(exchange, facts, this.#tools)
     let payload: Payload | Refusal

@@ -36,7 +36,10 @@ export class DataEdge {
     this.#around = around
     this.#connections = new Connections(limits, clock)
     this.#intake = new Intake(limits.maxTurnMs, clock, counts)
-    const dispatcher = new Dispatcher(options, around, () => this.#connections.draining)
+    const dispatcher = new Dispatcher(options, around, {
+      isDraining: () => this.#connections.draining,
+      intake: this.#intake,
+    })
     const tools = { connections: this.#connections, intake: this.#intake, counts, clock, handle: dispatcher.handle }
     this.#http1 = new Http1(options, tools)
     this.#http2 = new Http2(options, tools)

@@ -26,7 +26,7 @@ const options = {
 }
 
 /** From this part of what the executors can do on, their runs are paced; and so full the batches are planned to be. */
-const paced = { from: 0.5, reserve: 0.8 }
+const paced = { from: 0.5, reserve: 0.6 }
 /** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
 const probeMs = 1_000
 

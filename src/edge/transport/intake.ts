@@ -31,6 +31,8 @@ export class Intake {
   #begun = 0
   #turnEnd = 0
   #idleMs = 0
+  /** How long a turn of the event loop takes of late: so long a request may have waited before it was read. */
+  turnMs = 0
   #requestMs = 0
   #idleShare = 1
   /** How many connections are still to be parked. */
@@ -83,6 +85,7 @@ export class Intake {
     this.#turnEnd = now
     this.#idleMs = idleMs
     this.#begun = 0
+    this.turnMs += step * (busyMs - this.turnMs)
     this.#requestMs += step * (busyMs / count - this.#requestMs)
     this.#idleShare += step * (1 - busyMs / turnMs - this.#idleShare)
     const allowed = Math.max(leastInTurn, this.#maxTurnMs / this.#requestMs)
