@@ -113,7 +113,7 @@ export class Arbiter implements Planner {
 
   /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
   #moment(lane: Lane, { now, startAt }: Start, { executors, demand, lanes }: Load): Moment {
-    const others = demand - lane.demandAt(now)
+    const others = Math.max(0, demand - lane.demandAt(now))
     const share = Math.max(executors - others, executors / lanes)
     return { now, startAt: startAt + this.#lagMs, executors, share }
   }

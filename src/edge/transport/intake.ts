@@ -29,8 +29,8 @@ export class Intake {
   /** Connections that are not read from, and since when; the longest first. */
   readonly #parked = new Map<Socket, number>()
   #begun = 0
-  #turnEnd = 0
-  #idleMs = 0
+  #turnEnd: number
+  #idleMs: number
   /** How long a turn of the event loop takes of late: so long a request may have waited before it was read. */
   turnMs = 0
   #requestMs = 0
@@ -44,6 +44,8 @@ export class Intake {
     this.#maxTurnMs = maxTurnMs
     this.#clock = clock
     this.#counts = counts
+    this.#turnEnd = clock.now()
+    this.#idleMs = clock.idle()
   }
 
   /** A request was read. */
@@ -85,7 +87,8 @@ export class Intake {
     this.#turnEnd = now
     this.#idleMs = idleMs
     this.#begun = 0
-    this.turnMs += step * (busyMs - this.turnMs)
+    // A turn that was longer by far was something else, such as the loading of models, and will not come again.
+    this.turnMs += step * (Math.min(busyMs, this.#maxTurnMs) - this.turnMs)
     this.#requestMs += step * (busyMs / count - this.#requestMs)
     this.#idleShare += step * (1 - busyMs / turnMs - this.#idleShare)
     const allowed = Math.max(leastInTurn, this.#maxTurnMs / this.#requestMs)
