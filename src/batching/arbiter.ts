@@ -44,6 +44,7 @@ const step = 0.05
 const stagedMs = 0.1
 const mostStaged = 0.25
 const longestStagedMs = 5
+const leastStagedRunMs = 1
 
 export class Arbiter implements Planner {
   readonly #clock: Clock
@@ -143,15 +144,20 @@ export class Arbiter implements Planner {
     for (const executor of this.#executors) {
       if (!executor.free) continue
       const startAt = executor.idle ? now : this.#freeAt(executor, now)
-      if (!executor.idle && startAt - this.#leadMs > now) continue
+      if (!executor.idle && !this.#isStaged(executor, startAt, now)) continue
       if (!ready || startAt < ready.startAt || (executor.idle && !ready.executor.idle)) ready = { executor, startAt }
     }
     return ready
   }
 
+  /** Whether it is time to stage a batch behind the run under way. A short run is over before that is worth anything. */
+  #isStaged(executor: Executor, freeAt: number, now: number): boolean {
+    return this.#schedules.get(executor)!.runMs >= leastStagedRunMs && freeAt - this.#leadMs <= now
+  }
+
   /** When a busy executor should be given its next batch; never if it has one, or if that is now. */
   #stageAt(executor: Executor, now: number): number {
-    if (!executor.free || executor.idle) return Infinity
+    if (!executor.free || executor.idle || this.#schedules.get(executor)!.runMs < leastStagedRunMs) return Infinity
     const at = this.#freeAt(executor, now) - this.#leadMs
     return at > now ? at : Infinity
   }

@@ -4,6 +4,11 @@ export class Schedule {
   readonly #expected: number[] = []
   #startedAt = 0
 
+  /** Expected milliseconds of the run under way. */
+  get runMs(): number {
+    return this.#expected[0] ?? 0
+  }
+
   /** When it could begin another batch; Infinity if nobody can tell. */
   freeAt(now: number): number {
     const [running, ...staged] = this.#expected

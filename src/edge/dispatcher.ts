@@ -44,6 +44,9 @@ interface State {
 const inferTypes = ['application/json', 'application/octet-stream']
 const jsonOnly = ['application/json']
 const noFields: readonly string[] = []
+/** A request and its answer are under way for so long, or for a part of what the client gives if that is less. */
+const networkMs = 1
+const networkPart = 0.05
 /** Answers with no more elements in each output need not wait for a turn. */
 const writtenAtOnce = 2_048
 
@@ -137,8 +140,7 @@ export class Dispatcher {
       return
     }
     const { timeoutMs, priority } = urgency
-    // What the request waited before it was read, and what its answer will wait, is not known better than this.
-    const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs) - this.#intake.turnMs
+    const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs - this.#underWayMs(timeoutMs))
     const facts = { requestId, address, arrivedAt, deadline, bodyDeadline: arrivedAt + body.timeoutMs, priority }
     const call = new HttpCall(exchange, facts, this.#tools)
     let payload: Payload | Refusal
@@ -159,6 +161,14 @@ export class Dispatcher {
     if (isRefusal(payload)) reply.refusal(payload)
     else if (this.#isLarge(payload)) await this.#sendCompressed(exchange, payload, reply)
     else reply.payload(payload)
+  }
+
+  /**
+   * Of the time that a client gives, what goes before the request is read and after it is answered: nobody knows it better
+   * than a guess at the network, and a turn of the event loop.
+   */
+  #underWayMs(timeoutMs: number): number {
+    return timeoutMs === Infinity ? 0 : Math.min(networkMs, networkPart * timeoutMs) + this.#intake.turnMs
   }
 
   #encode(answer: Answer): Payload | Refusal | Promise<Payload | Refusal> {
