@@ -115,7 +115,8 @@ function report({ model, edge }: { readonly model: Surge; readonly edge: Surge }
         ` ${deadlineMs} ms of the time it was due, and says in \`x-request-timeout-ms\` what is left of them. Bound by the model: a` +
         ' generated model of more than a millisecond a row, one row a request; the most is the throughput of a closed loop of 64' +
         ' connections in neighbouring slices. Bound by the edge: the tabular model; the most is the goodput at the rate that has' +
-        ' most of it, with the generator on the same cores. Admitted are all that were answered with 200; refused, with 503.',
+        ' most of it, with the generator on the same cores. There are 768 connections with one request at a time on each; one' +
+        ' that finds none free waits for one in its deadline where the model is the bound, and has failed where the edge is. Admitted are all that were answered with 200; refused, with 503.',
     ],
   }
 }

@@ -25,8 +25,11 @@ const options = {
     .describe('Most rows in one run. A larger request is run alone, piece by piece.'),
 }
 
-/** From this part of what the executors can do on, their runs are paced; and so full the batches are planned to be. */
-const paced = { from: 0.5, reserve: 0.6 }
+/**
+ * From `from` on of what the executors can do their runs are paced, with batches planned to be as full as `reserve`; from
+ * `fullFrom` on each waits up to so many turns for the largest that deadlines let it be.
+ */
+const paced = { from: 0.5, reserve: 0.6, fullFrom: 0.75, turns: 2 }
 /** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
 const probeMs = 1_000
 
@@ -83,8 +86,11 @@ function pace(
   if (executors < 2 || rows >= maxRows) return -Infinity
   const rate = rateOf(waiting, now, lines.length - 1)
   const most = curve.largest(dueAt - startAt, maxRows)
-  if (rate * curve.mean(most) < paced.from * share * most) return -Infinity
+  const load = (rate * curve.mean(most)) / (share * most)
+  if (load < paced.from) return -Infinity
   const inTurn = curve.largest((dueAt - startAt) / (1 + 1 / executors), maxRows)
-  const planned = Math.min(inTurn, curve.smallest(rate / (share * paced.reserve)))
-  return Math.min(lastRunAt + curve.mean(Math.max(rows, planned)) / executors, dueAt - curve.high(rows + 1))
+  const isFull = load > paced.fullFrom
+  const planned = isFull ? inTurn : Math.min(inTurn, curve.smallest(rate / (share * paced.reserve)))
+  const turnMs = curve.mean(Math.max(rows, planned)) / executors
+  return Math.min(lastRunAt + (isFull ? paced.turns : 1) * turnMs, dueAt - curve.high(rows + 1))
 }
