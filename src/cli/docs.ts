@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { editorSchemas } from '../config.ts'
 import { refusals } from '../core/refusal.ts'
 import { adminPaths } from '../edge/admin.ts'
+import { describedFields } from '../edge/negotiation.ts'
 import { metricsPaths } from '../edge/metrics.ts'
 import { describedPaths } from '../edge/routes.ts'
 import { describeMetrics } from '../gateway.ts'
@@ -57,6 +58,9 @@ function reference(config: Schema, manifest: Schema): string {
     table(['code', 'HTTP', 'gRPC', 'retry', 'meaning'], refusalRows),
     '## Paths',
     table(['method', 'path', 'what'], pathRows),
+    'Header fields of inference:',
+    table(['field', 'meaning'], sideRows(describedFields)),
+    'Of the parameters of a request, `timeout` (microseconds, 0 as usual), `priority` (0 as usual, 1 interactive, 2 standard, 3 bulk) and `binary_data_output` mean something.',
     'On the metrics listener:',
     table(['path', 'what'], sideRows(metricsPaths)),
     'On the admin listener:',

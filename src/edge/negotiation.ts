@@ -43,6 +43,14 @@ export const priorityField = 'x-request-priority'
 /** Nobody waits for what runs as a shadow, so no client may ask for it. */
 export const clientPriorities = priorities.slice(0, -1)
 
+/** What a client may say in the head of an inference request, and is told in that of the answer; for the reference. */
+export const describedFields = {
+  [timeoutField]: 'request: milliseconds from arrival to answer; what cannot be answered by then is refused',
+  [priorityField]: `request: ${clientPriorities.join(', ')}; not ahead of its route`,
+  'x-request-id': "request and answer: the client's own id, or one that it is given",
+  'x-penstock-fallback': 'answer: `version` or `constant` if something else answers than the version that was asked',
+} as const
+
 export function readUrgency(headers: IncomingHttpHeaders): Urgency | Refusal {
   const timeout = headers[timeoutField]
   const named = headers[priorityField]
