@@ -65,7 +65,8 @@ function fallbackProblem(
     return typeof built === 'string' ? built : undefined
   }
   if (fallback.kind === 'refuse') return undefined
-  if (fallback.keepMs >= deadlineMs) return `keepMs leaves version ${usual} none of the ${deadlineMs} ms that there are`
+  if (fallback.keepMs >= deadlineMs)
+    return `keepMs is ${fallback.keepMs} and leaves version ${usual} none of the ${deadlineMs} ms of the deadline`
   if (fallback.version === usual) return `version ${usual} is the one that answers anyway: name another`
   const versions = [...model.versions.keys()]
   return versions.includes(fallback.version)

@@ -43,7 +43,7 @@ function waitingOf(
 }
 
 const momentAt = (now: number, rest: Partial<Moment> = {}): Moment => {
-  return { now, startAt: now, executors: 1, share: 1, ...rest }
+  return { now, startAt: now, isIdle: false, executors: 1, share: 1, ...rest }
 }
 const due = (count: number, deadline: number, rest: Partial<Waits> = {}) =>
   Array.from({ length: count }, (): Waits => ({ deadline, ...rest }))
@@ -156,6 +156,20 @@ test('where nothing can be in time, something is tried all the same, once a seco
   const waiting = waitingOf(due(3, 4), { lastRunAt: -100 })
   assert.deepEqual(adaptive().propose(momentAt(0), waiting), { kind: 'wait', until: 900 })
   assert.deepEqual(runOf(waiting, momentAt(900)), { kind: 'run', rows: 1, finishAt: -Infinity, latestAt: 900 })
+})
+
+test('on an idle executor luck is tried where there is a chance', () => {
+  const noisy = new Curve()
+  for (let i = 0; i < 200; i++) noisy.learn(1, i % 2 ? 9 : 11)
+  const idle = momentAt(0, { isIdle: true })
+  const facts = { curve: noisy, lastRunAt: -100 }
+  assert.ok(noisy.mean(1) < 10.5 && noisy.high(1) > 11)
+  assert.equal(adaptive().propose(idle, waitingOf(due(1, 10.8), facts)).kind, 'run')
+  assert.equal(adaptive().propose(momentAt(0), waitingOf(due(1, 10.8), facts)).kind, 'wait')
+  assert.equal(adaptive().propose(idle, waitingOf(due(1, 8), facts)).kind, 'wait')
+  const young = new Curve()
+  for (let i = 0; i < 5; i++) young.learn(1, 10)
+  assert.equal(adaptive().propose(idle, waitingOf(due(1, 8), { ...facts, curve: young })).kind, 'run')
 })
 
 test('several executors take turns when there is much to do, and do not wait when there is little', () => {

@@ -275,7 +275,10 @@ const malformed: [fallback: string, line: RegExp][] = [
 const wrong: [fallback: string, problem: string][] = [
   [versionOf('"9"'), 'there is no version 9; the store has 1, 2, 3'],
   [versionOf('"2"'), 'version 2 is the one that answers anyway: name another'],
-  ['{ kind: version, version: "1", keepMs: 30000 }', 'keepMs leaves version 2 none of the 30000 ms that there are'],
+  [
+    '{ kind: version, version: "1", keepMs: 30000 }',
+    'keepMs is 30000 and leaves version 2 none of the 30000 ms of the deadline',
+  ],
   [constantWith({ BOOL: undefined }), 'output "BOOL": it has no elements here'],
   [constantWith({ more: '[1]' }), 'the model has no output "more"'],
   [constantWith({ FP32: '[1]' }), 'output "FP32": it has 1 elements here and 2 in the model'],

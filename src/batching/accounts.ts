@@ -26,7 +26,8 @@ export class Accounts {
   /** What the one who was served last had had by then. */
   #level = 0
   #weight = 0
-  #latest: string | undefined
+  #latest = ''
+  #latestAt = -Infinity
   #sharedUntil = -Infinity
 
   /** Weights of callers that count for more or less than 1. */
@@ -49,10 +50,9 @@ export class Accounts {
 
   /** A job of this caller waits. */
   add(account: Account, costMs: number, now: number): void {
-    if (account.caller !== this.#latest) {
-      if (this.#latest !== undefined) this.#sharedUntil = now + sharedMs
-      this.#latest = account.caller
-    }
+    if (account.caller !== this.#latest && now < this.#latestAt + sharedMs) this.#sharedUntil = now + sharedMs
+    this.#latest = account.caller
+    this.#latestAt = now
     if (account.jobs++ === 0) {
       this.#open.set(account.caller, account)
       this.#weight += account.weight

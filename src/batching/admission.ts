@@ -79,7 +79,8 @@ export class Admission {
     const rowsAhead = accounts.ahead(caller, backlogMs, rows * perRowMs) / perRowMs
     const finishAt = policy.predict(moment, queue, { rows, deadline, rank, rowsAhead })
     if (finishAt <= deadline) return undefined
-    if (queues.rows === 0 && now - queue.lastRunAt >= probeMs) return undefined
+    if (queues.rows === 0 && (isTried({ claim, queue, rows }, moment) || now - queue.lastRunAt >= probeMs))
+      return undefined
     return new Refusal('overloaded', 'it would not be answered by its deadline', retryAfterS(finishAt - deadline))
   }
 
@@ -104,11 +105,21 @@ export class Admission {
       for (let rank = priorities.length - 1; rank >= own; rank--) {
         const job = queue.lines[rank]!.excess
         if (!job || (rank === own && job.account.jobs <= jobs + 1)) continue
-        if (!victim || rank > victim.job.rank || job.account.jobs > victim.job.account.jobs) victim = { queue, job }
+        if (!victim || isRatherOut(job, victim.job)) victim = { queue, job }
       }
     }
     return victim
   }
+}
+
+/** The less urgent goes first, and of equal ones that of the caller with more. */
+function isRatherOut(job: Job, than: Job): boolean {
+  return job.rank === than.rank ? job.account.jobs > than.account.jobs : job.rank > than.rank
+}
+
+/** Where nothing waits and an executor is idle, nobody is harmed by who is late: whoever has a chance may try. */
+function isTried({ claim, queue: { curve }, rows }: Applicant, { startAt, isIdle }: Moment): boolean {
+  return isIdle && (curve.young || claim.deadline - startAt >= curve.mean(rows))
 }
 
 function retryAfterS(ms: number): number {

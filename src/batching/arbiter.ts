@@ -23,10 +23,7 @@ export interface Executor {
   run(program: Program, works: readonly Work[]): Promise<Ran>
 }
 
-interface Start {
-  readonly now: number
-  readonly startAt: number
-}
+type Start = Pick<Moment, 'now' | 'startAt' | 'isIdle'>
 
 interface Load {
   readonly executors: number
@@ -87,7 +84,8 @@ export class Arbiter implements Planner {
     const now = this.#clock.now()
     let startAt = Infinity
     for (const executor of this.#executors) if (executor.alive) startAt = Math.min(startAt, this.#freeAt(executor, now))
-    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt }, this.#load(now))
+    const isIdle = this.#executors.some(({ alive, idle }) => alive && idle)
+    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt, isIdle }, this.#load(now))
   }
 
   /** Forgets when to ask again, so that nothing keeps the process alive. */
@@ -113,10 +111,10 @@ export class Arbiter implements Planner {
   }
 
   /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
-  #moment(lane: Lane, { now, startAt }: Start, { executors, demand, lanes }: Load): Moment {
+  #moment(lane: Lane, { now, startAt, isIdle }: Start, { executors, demand, lanes }: Load): Moment {
     const others = Math.max(0, demand - lane.demandAt(now))
     const share = Math.max(executors - others, executors / lanes)
-    return { now, startAt: startAt + this.#lagMs, executors, share }
+    return { now, startAt: startAt + this.#lagMs, isIdle, executors, share }
   }
 
   #decide(): void {
@@ -128,7 +126,7 @@ export class Arbiter implements Planner {
     for (;;) {
       const ready = this.#nextReady(now)
       if (!ready) break
-      const { best, until } = this.#best(ready, { now, startAt: ready.startAt }, load)
+      const { best, until } = this.#best(ready, { now, startAt: ready.startAt, isIdle: ready.executor.idle }, load)
       askAt = Math.min(askAt, until)
       if (!best) break
       this.#dispatch(best.lane, best.offer, ready.executor)

@@ -11,6 +11,8 @@
 const memory = 128
 /** Runs before anybody should decide by it: the first is often slow, and the third outvotes it. */
 const enough = 3
+/** Runs after which it is no longer young: those just after the start are slower than what is to come. */
+const youth = 10
 /** How many standard deviations above the mean `high` lies. */
 const deviations = 2.4
 const mostMargin = 4
@@ -34,6 +36,11 @@ export class Curve {
   /** Whether enough runs were seen to decide by. */
   get known(): boolean {
     return this.#runs >= enough
+  }
+
+  /** Whether there were so few runs that those to come may well be quicker. */
+  get young(): boolean {
+    return this.#runs < youth
   }
 
   /** What was learnt: `mean(b) = baseMs + rowMs * b`, and `high` so many times that. */

@@ -34,6 +34,8 @@ export interface Moment {
   readonly now: number
   /** When a batch that is decided on now would begin: later than `now` if it is staged behind another. */
   readonly startAt: number
+  /** Whether that is at once, on an executor that has nothing else to do. */
+  readonly isIdle: boolean
   /** How many executors there are. */
   readonly executors: number
   /** How many executors' time the lane can count on, once the other lanes have had what they need. */

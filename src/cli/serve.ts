@@ -102,12 +102,21 @@ async function listen(
   }
 }
 
-/** Settles with the first signal to stop. A second one finds nobody listening, and ends the process at once. */
+/** npm passes a Ctrl-C on that the terminal has sent to everybody already: so soon after the first it is the same one. */
+const sameSignalMs = 500
+
+/** Settles with the first signal to stop. A second one, later, finds nobody listening, and ends the process at once. */
 function stopSignal(): Promise<string> {
   const signals = ['SIGTERM', 'SIGINT'] as const
   return new Promise((resolve) => {
+    let isHeard = false
     const heard = (signal: string) => {
-      for (const each of signals) process.off(each, heard)
+      if (isHeard) return
+      isHeard = true
+      const forget = () => {
+        for (const each of signals) process.off(each, heard)
+      }
+      systemClock.after(sameSignalMs, forget)
       resolve(signal)
     }
     for (const each of signals) process.on(each, heard)

@@ -19,7 +19,7 @@ export const systemClock: Clock = {
   idle: () => performance.nodeTiming.idleTime,
   epoch: () => Date.now(),
   after(ms, callback) {
-    const timer = setTimeout(callback, ms)
+    const timer = setTimeout(callback, Math.max(0, ms))
     return () => {
       clearTimeout(timer)
     }

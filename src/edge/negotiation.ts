@@ -66,5 +66,10 @@ export function readUrgency(headers: IncomingHttpHeaders): Urgency | Refusal {
 
 function readTimeout(text: string | string[]): number | Refusal {
   const ms = typeof text === 'string' && /^\d{1,9}(\.\d{1,6})?$/.test(text) ? Number(text) : 0
-  return ms > 0 ? ms : refuse('invalid', `"${timeoutField}" must be one number of milliseconds above 0`)
+  return ms > 0
+    ? ms
+    : refuse(
+        'invalid',
+        `"${timeoutField}" must be one plain number of milliseconds above 0, with at most nine digits before the point`,
+      )
 }

@@ -46,7 +46,7 @@ function propose(moment: Moment, waiting: Waiting, maxRows: number): Proposal {
   const { curve } = waiting
   if (!curve.known) return { kind: 'run', rows: maxRows, finishAt: -Infinity, latestAt: earliestDeadline(waiting) }
   const batch = largestBatch(moment, waiting, maxRows)
-  if (batch.rows === 0) return hopeless(moment, waiting)
+  if (batch.rows === 0) return hopeless(moment, waiting, maxRows)
   const runMs = curve.high(batch.rows)
   const latestAt = batch.dueAt - runMs
   const pacedAt = pace(moment, waiting, { ...batch, maxRows })
@@ -65,8 +65,15 @@ function earliestDeadline({ lines }: Waiting): number {
   return earliest
 }
 
-/** Nothing can be in time. Now and then something is run all the same, so that a wrong belief is mended. */
-function hopeless({ now, executors }: Moment, { lastRunAt, oldestAt }: Waiting): Proposal {
+/**
+ * Nothing can be in time, but with luck. On an idle executor luck is tried where there is a chance; and now and then
+ * something is run all the same, so that a wrong belief is mended.
+ */
+function hopeless({ now, startAt, isIdle, executors }: Moment, waiting: Waiting, maxRows: number): Proposal {
+  const { lastRunAt, oldestAt, curve } = waiting
+  const rows = Math.min(waiting.rows, maxRows)
+  const isPossible = curve.young || earliestDeadline(waiting) - startAt >= curve.mean(rows)
+  if (isIdle && isPossible) return { kind: 'run', rows, finishAt: -Infinity, latestAt: now }
   const probeAt = Math.max(lastRunAt + probeMs * executors, oldestAt)
   if (now < probeAt) return { kind: 'wait', until: probeAt }
   return { kind: 'run', rows: 1, finishAt: -Infinity, latestAt: now }

@@ -23,7 +23,7 @@ export function readParameters(parameters: unknown): Parameters | string {
   if (timeout !== undefined && !isCount(timeout)) return 'parameter "timeout" must be a whole number of microseconds'
   const isNamed = priorities.slice(0, -1).some((each) => each === priority)
   if (priority !== undefined && !isNamed && !isCount(priority))
-    return 'parameter "priority" must be a whole number: 0 as usual, 1 interactive, 2 standard, 3 bulk'
+    return 'parameter "priority" must be 0 as usual, 1 or "interactive", 2 or "standard", 3 or "bulk"'
   return {
     timeoutMs: timeout ? timeout / 1_000 : undefined,
     priority: isCount(priority) ? levels[Math.min(priority, levels.length - 1)] : (priority as Parameters['priority']),
