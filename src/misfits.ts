@@ -28,7 +28,7 @@ export function strangers({ config, locate }: ConfigFile, bundles: readonly Bund
       return [{ ...locate(['models', name]), message }]
     }
     if (version === undefined || versions.includes(version)) return []
-    const message = `models.${name}.version: there is no version ${version}; the store has ${versions.join(', ')}`
+    const message = `models.${name}.version: ${noVersion(version, versions)}`
     return [{ ...locate(['models', name, 'version']), message }]
   })
   return [...lost, ...unset]
@@ -69,9 +69,11 @@ function fallbackProblem(
     return `keepMs is ${fallback.keepMs} and leaves version ${usual} none of the ${deadlineMs} ms of the deadline`
   if (fallback.version === usual) return `version ${usual} is the one that answers anyway: name another`
   const versions = [...model.versions.keys()]
-  return versions.includes(fallback.version)
-    ? undefined
-    : `there is no version ${fallback.version}; the store has ${versions.join(', ')}`
+  return versions.includes(fallback.version) ? undefined : noVersion(fallback.version, versions)
+}
+
+function noVersion(version: string, versions: readonly string[]): string {
+  return `there is no version ${version}; the store has ${versions.join(', ')}`
 }
 
 /** The version that serves requests which name none. */

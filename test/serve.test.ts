@@ -64,6 +64,17 @@ async function answered(wire: Wire): Promise<string | undefined> {
   return headers.get('connection')
 }
 
+/** A gateway that has served a connection, and has heard its first Ctrl-C. */
+async function interrupted(t: TestContext, settings: object): Promise<Served> {
+  const served = await serve(t, settings)
+  const wire = await Wire.open(t, served.url)
+  wire.write(request)
+  await answered(wire)
+  served.child.kill('SIGINT')
+  await served.said(/SIGINT/)
+  return served
+}
+
 /** A port that something listens on, until the test is over or `free` is called. */
 async function takenPort(t: TestContext) {
   const server = createServer().listen(0, '127.0.0.1')
@@ -215,12 +226,7 @@ suite('stopping', { concurrency: 3 }, () => {
   })
 
   test('a second Ctrl-C does not wait', async (t) => {
-    const served = await serve(t, drain(60_000, 60_000))
-    const wire = await Wire.open(t, served.url)
-    wire.write(request)
-    await answered(wire)
-    served.child.kill('SIGINT')
-    await served.said(/SIGINT/)
+    const served = await interrupted(t, drain(60_000, 60_000))
     // Sooner it would be taken for the same one, which npm passes on once more.
     await sleep(1_500)
     served.child.kill('SIGINT')
@@ -229,12 +235,7 @@ suite('stopping', { concurrency: 3 }, () => {
   })
 
   test('a Ctrl-C that npm passes on once more is the same one', async (t) => {
-    const served = await serve(t, drain(200, 20_000))
-    const wire = await Wire.open(t, served.url)
-    wire.write(request)
-    await answered(wire)
-    served.child.kill('SIGINT')
-    await served.said(/SIGINT/)
+    const served = await interrupted(t, drain(200, 20_000))
     served.child.kill('SIGINT')
     assert.equal((await served.finished).code, 0)
   })

@@ -1,16 +1,11 @@
 /** Random numbers that are the same in every run and on every machine: all of them follow from the text they are seeded with. */
+import { seeded } from '../../test/support/draw.ts'
 
 export type Draw = () => number
 
-/** Uniform in [0, 1). Mulberry32: 32 bits of state are plenty for some thousand draws, and it is fast. */
+/** Uniform in [0, 1): 32 bits of state are plenty for some thousand draws. */
 export function uniform(seed: string): Draw {
-  let state = hash(seed)
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
+  return seeded(hash(seed))
 }
 
 /** Factors with mean 1 whose logarithm is normal: how much longer or shorter a batch takes than it should. */

@@ -6,6 +6,7 @@
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
+import { onTheWire } from './requests.ts'
 
 export type Wire = 'http' | 'https' | 'h2'
 
@@ -61,9 +62,9 @@ class Http1Lane implements Lane {
 
   constructor(answers: Answers, order: OpenOrder, onOpen: () => void) {
     this.#answers = answers
-    this.#request = onTheWire(order)
-    const { port, ca } = order
-    if (order.wire === 'https') {
+    const { wire, port, ca } = order
+    this.#request = onTheWire(`${wire === 'https' ? 'localhost' : '127.0.0.1'}:${port}`, order)
+    if (wire === 'https') {
       this.#socket = connectTls({ port, host: 'localhost', ca, ALPNProtocols: ['http/1.1'] }, onOpen)
       this.#socket.setNoDelay(true)
       this.#socket.on('data', (chunk: Buffer) => this.#read(chunk.length, chunk))
@@ -119,13 +120,6 @@ class Http1Lane implements Lane {
     this.#waiting = false
     this.#answers.answered(this, good, this.#sentAt)
   }
-}
-
-function onTheWire({ wire, port, path, headers, body }: OpenOrder): Uint8Array {
-  const host = `${wire === 'https' ? 'localhost' : '127.0.0.1'}:${port}`
-  const all = { host, ...headers, 'content-length': String(body.byteLength) }
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
-  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
 }
 
 class Http2Lane implements Lane {

@@ -5,13 +5,15 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { seeded } from '../../test/support/draw.ts'
 import { onnx, type Constant, type Node } from '../../test/support/onnx.ts'
 import type { HttpRequest } from './load.ts'
-import { randomFrom } from './open-loop/arrivals.ts'
 import { Peer } from './processes.ts'
 import { binaryRequest } from './requests.ts'
 
 const width = 512
+/** The one row that is sent and tried. */
+const row = new Uint8Array(new Float32Array(width).fill(1).buffer)
 const rowMs = 1.25
 const triedProducts = 40
 const triedRows = 16
@@ -40,14 +42,13 @@ export async function makeHeavyModel(): Promise<HeavyModel> {
   await writeFile(join(folder, 'manifest.yaml'), JSON.stringify({ batching: { rows: 'independent' } }))
   const tried = await costOf(file, triedProducts)
   const products = Math.round((triedProducts * rowMs) / tried)
-  const data = new Uint8Array(new Float32Array(width).fill(1).buffer)
   return {
     name,
     version,
     store,
     products,
     rowMs: await costOf(file, products),
-    request: binaryRequest(name, { name: 'x', datatype: 'FP32', shape: [1, width], data }),
+    request: binaryRequest(name, { name: 'x', datatype: 'FP32', shape: [1, width], data: row }),
     [Symbol.asyncDispose]: () => rm(store, { recursive: true, force: true }),
   }
 }
@@ -56,7 +57,6 @@ export async function makeHeavyModel(): Promise<HeavyModel> {
 async function costOf(file: string, products: number): Promise<number> {
   await writeFile(file, multiplied(products))
   await using loop = new Peer(new URL('ort-loop.ts', import.meta.url))
-  const row = new Uint8Array(new Float32Array(width).fill(1).buffer)
   await loop.ask({ kind: 'load', file, row, rowShape: [width] })
   let least = Infinity
   for (let i = 0; i < tries; i++) {
@@ -84,7 +84,7 @@ function multiplied(products: number): Buffer {
 
 /** Random with a variance of 1 / width, with which the products neither grow nor fade. */
 function matrix(): Constant {
-  const draw = randomFrom(1)
+  const draw = seeded(1)
   const most = Math.sqrt(3 / width)
   const data = Array.from({ length: width * width }, () => (2 * draw() - 1) * most)
   return { name: 'matrix', type: 'FP32', shape: [width, width], data }

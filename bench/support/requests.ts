@@ -33,6 +33,13 @@ export function binaryRequest(model: string, { data, ...input }: BinaryInput): H
   return { path: pathOf(model), headers, body: Buffer.concat([Buffer.from(json), data]) }
 }
 
+/** A request as its bytes are on the wire of HTTP/1.1. */
+export function onTheWire(host: string, { path, headers, body }: HttpRequest): Uint8Array {
+  const all = { host, ...headers, 'content-length': String(body.byteLength) }
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
+  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
+}
+
 function pathOf(model: string): string {
   return `/v2/models/${model}/infer`
 }

@@ -2,17 +2,16 @@
  * Who is let into a lane: whoever can be answered by its deadline, as far as can be told, and for whom there is room.
  * Asked from a request's head, so that what cannot be served costs next to nothing; and again when its rows are known.
  */
-import { priorities } from '../core/priority.ts'
+import { priorities, rankOf } from '../core/priority.ts'
 import { Refusal } from '../core/refusal.ts'
 import type { Accounts } from './accounts.ts'
+import { hasChance, probeMs } from './foresight.ts'
 import type { Claim, Job } from './job.ts'
 import type { Moment, Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
 import type { Queues } from './queues.ts'
 import { Rate } from './rate.ts'
 
-/** Without a run for so long, a prediction that nothing can be in time is put to the test. */
-const probeMs = 1_000
 /** A rate is taken over the time that a request has, within limits. */
 const memoryMs = { least: 1, most: 2_000 }
 /** How fast the usual number of rows follows what comes. */
@@ -56,7 +55,7 @@ export class Admission {
   /** Counts a request, whether or not it is let in. */
   count({ claim, queue, rows }: Applicant, now: number): void {
     const budgetMs = Math.min(Math.max(claim.deadline - now, memoryMs.least), memoryMs.most)
-    queue.lines[priorities.indexOf(claim.priority)]!.came(now, rows, budgetMs)
+    queue.lines[rankOf(claim.priority)]!.came(now, rows, budgetMs)
     this.#demand.add(now, this.costMs(queue, rows, budgetMs), budgetMs)
     this.#usualRows += usualStep * (rows - this.#usualRows)
   }
@@ -74,12 +73,12 @@ export class Admission {
     const { caller, deadline, priority } = claim
     const { now } = moment
     const perRowMs = this.costMs(queue, 1, deadline - now)
-    const rank = priorities.indexOf(priority)
+    const rank = rankOf(priority)
     const backlogMs = queues.backlogMs(rank)
     const rowsAhead = accounts.ahead(caller, backlogMs, rows * perRowMs) / perRowMs
     const finishAt = policy.predict(moment, queue, { rows, deadline, rank, rowsAhead })
     if (finishAt <= deadline) return undefined
-    if (queues.rows === 0 && (isTried({ claim, queue, rows }, moment) || now - queue.lastRunAt >= probeMs))
+    if (queues.rows === 0 && (hasChance(moment, queue.curve, { rows, deadline }) || now - queue.lastRunAt >= probeMs))
       return undefined
     return new Refusal('overloaded', 'it would not be answered by its deadline', retryAfterS(finishAt - deadline))
   }
@@ -98,7 +97,7 @@ export class Admission {
    */
   victimOf({ caller, priority }: Claim): { readonly queue: Queue; readonly job: Job } | undefined {
     const { queues, accounts } = this.#options
-    const own = priorities.indexOf(priority)
+    const own = rankOf(priority)
     const { jobs } = accounts.of(caller)
     let victim: { queue: Queue; job: Job } | undefined
     for (const queue of queues.busy) {
@@ -115,11 +114,6 @@ export class Admission {
 /** The less urgent goes first, and of equal ones that of the caller with more. */
 function isRatherOut(job: Job, than: Job): boolean {
   return job.rank === than.rank ? job.account.jobs > than.account.jobs : job.rank > than.rank
-}
-
-/** Where nothing waits and an executor is idle, nobody is harmed by who is late: whoever has a chance may try. */
-function isTried({ claim, queue: { curve }, rows }: Applicant, { startAt, isIdle }: Moment): boolean {
-  return isIdle && (curve.young || claim.deadline - startAt >= curve.mean(rows))
 }
 
 function retryAfterS(ms: number): number {

@@ -131,33 +131,34 @@ export class Arbiter implements Planner {
       if (!best) break
       this.#dispatch(best.lane, best.offer, ready.executor)
     }
-    if (this.#owed.size === 0) askAt = Infinity
-    else for (const executor of this.#executors) askAt = Math.min(askAt, this.#stageAt(executor, now))
-    this.#askAgain(askAt, now)
+    this.#askAgain(this.#owed.size === 0 ? Infinity : Math.min(askAt, this.#nextStageAt(now)), now)
   }
 
   /** The executor that a batch would start on soonest, if one can take it: an idle one, or one that soon will be. */
   #nextReady(now: number): { readonly executor: Executor; readonly startAt: number } | undefined {
     let ready: { executor: Executor; startAt: number } | undefined
     for (const executor of this.#executors) {
-      if (!executor.free) continue
+      if (!executor.free || (!executor.idle && this.#stageAt(executor, now) > now)) continue
       const startAt = executor.idle ? now : this.#freeAt(executor, now)
-      if (!executor.idle && !this.#isStaged(executor, startAt, now)) continue
       if (!ready || startAt < ready.startAt || (executor.idle && !ready.executor.idle)) ready = { executor, startAt }
     }
     return ready
   }
 
-  /** Whether it is time to stage a batch behind the run under way. A short run is over before that is worth anything. */
-  #isStaged(executor: Executor, freeAt: number, now: number): boolean {
-    return this.#schedules.get(executor)!.runMs >= leastStagedRunMs && freeAt - this.#leadMs <= now
+  /** When a busy executor should be given its next batch. Behind a short run never: it is over before that is worth it. */
+  #stageAt(executor: Executor, now: number): number {
+    const schedule = this.#schedules.get(executor)!
+    return schedule.runMs < leastStagedRunMs ? Infinity : schedule.freeAt(now) - this.#leadMs
   }
 
-  /** When a busy executor should be given its next batch; never if it has one, or if that is now. */
-  #stageAt(executor: Executor, now: number): number {
-    if (!executor.free || executor.idle || this.#schedules.get(executor)!.runMs < leastStagedRunMs) return Infinity
-    const at = this.#freeAt(executor, now) - this.#leadMs
-    return at > now ? at : Infinity
+  /** When the next of the busy executors should be given a batch that has none yet. */
+  #nextStageAt(now: number): number {
+    let next = Infinity
+    for (const executor of this.#executors) {
+      const at = executor.free && !executor.idle ? this.#stageAt(executor, now) : now
+      if (at > now) next = Math.min(next, at)
+    }
+    return next
   }
 
   /** So long before its end a run has the next one staged behind it: longer if this thread is slow to come round. */

@@ -1,6 +1,22 @@
 /** When a request that arrives now would be answered, as far as can be told. */
 import { carries, fairRows, rateOf } from './largest-batch.ts'
+import type { Curve } from './curve.ts'
 import type { Arrival, Moment, Waiting } from './policy.ts'
+
+/** Without a run for so long, a prediction that nothing can be in time is put to the test: what was learnt may be wrong. */
+export const probeMs = 1_000
+
+/**
+ * Whether what should be late may be in time all the same: on an idle executor, where nobody is harmed if it is not, with
+ * an average run or one of a model that is just warming up.
+ */
+export function hasChance(
+  { startAt, isIdle }: Moment,
+  curve: Curve,
+  { rows, deadline }: Pick<Arrival, 'rows' | 'deadline'>,
+): boolean {
+  return isIdle && (curve.young || deadline - startAt >= curve.mean(rows))
+}
 
 /**
  * A place in the next batch is given to whoever could be in it, because nobody knows what will come meanwhile; unless

@@ -1,5 +1,5 @@
 /** A request in a lane, from `run` to its answer. */
-import { priorities, type Priority } from '../core/priority.ts'
+import { rankOf, type Priority } from '../core/priority.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Work } from '../core/run.ts'
 import type { Tensor } from '../core/tensor.ts'
@@ -50,7 +50,7 @@ export class Job {
     this.work = work
     this.requestId = requestId
     this.deadline = deadline
-    this.rank = priorities.indexOf(priority)
+    this.rank = rankOf(priority)
     this.account = account
     this.queuedAt = queuedAt
     this.costMs = costMs

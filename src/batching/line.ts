@@ -5,11 +5,7 @@ import { Ordered } from './ordered.ts'
 import type { WaitingLine } from './policy.ts'
 import { Rate } from './rate.ts'
 
-/** A rate is taken over the time that a request has; this is the most. */
-const longestMemoryMs = 2_000
-
 export class Line implements WaitingLine {
-  rows = 0
   readonly #arrivals = new Rate()
   readonly #all = new Ordered('deadline')
   readonly #byCaller = new Map<Account, Ordered>()
@@ -17,6 +13,10 @@ export class Line implements WaitingLine {
 
   constructor(accounts: Accounts) {
     this.#accounts = accounts
+  }
+
+  get rows(): number {
+    return this.#all.rows
   }
 
   /** Rows that come in a millisecond, those that are refused included. */
@@ -29,9 +29,9 @@ export class Line implements WaitingLine {
     return this.#arrivals.leastAt(now)
   }
 
-  /** Counts rows that came, whether or not they are let in. */
+  /** Counts rows that came, whether or not they are let in. `budgetMs` is how long they are remembered. */
   came(now: number, rows: number, budgetMs: number): void {
-    this.#arrivals.add(now, rows, Math.min(Math.max(budgetMs, 1), longestMemoryMs))
+    this.#arrivals.add(now, rows, budgetMs)
   }
 
   /** The most urgent job. */
@@ -45,7 +45,6 @@ export class Line implements WaitingLine {
   }
 
   add(job: Job): void {
-    this.rows += job.work.rows
     this.#all.add(job)
     const own = this.#byCaller.get(job.account)
     if (own) own.add(job)
@@ -54,7 +53,6 @@ export class Line implements WaitingLine {
 
   /** Accounts for a job that waits no more. */
   forget(job: Job): void {
-    this.rows -= job.work.rows
     this.#all.forget(job)
     const own = this.#byCaller.get(job.account)!
     own.forget(job)

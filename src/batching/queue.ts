@@ -13,7 +13,6 @@ const leastPart = 0.05
 export class Queue implements Waiting {
   readonly key: string
   readonly curve: Curve
-  rows = 0
   lastRunAt = -Infinity
   /** By rank. */
   readonly lines: readonly Line[]
@@ -30,6 +29,10 @@ export class Queue implements Waiting {
     this.lines = priorities.map(() => new Line(accounts))
   }
 
+  get rows(): number {
+    return this.#byArrival.rows
+  }
+
   /** When the oldest was queued; Infinity if none waits. */
   get oldestAt(): number {
     return this.#byArrival.first?.queuedAt ?? Infinity
@@ -41,7 +44,6 @@ export class Queue implements Waiting {
   }
 
   push(job: Job): void {
-    this.rows += job.work.rows
     this.lines[job.rank]!.add(job)
     this.#byArrival.add(job)
     this.#accounts.add(job.account, job.costMs, job.queuedAt)
@@ -50,7 +52,6 @@ export class Queue implements Waiting {
 
   /** Accounts for a job that waits no more. */
   forget(job: Job): void {
-    this.rows -= job.work.rows
     this.lines[job.rank]!.forget(job)
     this.#byArrival.forget(job)
     this.#accounts.remove(job.account, job.costMs)

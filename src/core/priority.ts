@@ -3,7 +3,12 @@ export const priorities = ['interactive', 'standard', 'bulk', 'shadow'] as const
 
 export type Priority = (typeof priorities)[number]
 
+/** 0 for the most urgent. */
+export function rankOf(priority: Priority): number {
+  return priorities.indexOf(priority)
+}
+
 /** The less urgent of two. */
 export function lesser(a: Priority, b: Priority): Priority {
-  return priorities.indexOf(a) > priorities.indexOf(b) ? a : b
+  return rankOf(a) > rankOf(b) ? a : b
 }

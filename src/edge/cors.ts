@@ -3,9 +3,8 @@
  * of the browser's are ever invited.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { priorityField, timeoutField } from './negotiation.ts'
+import { fallbackField, priorityField, timeoutField } from './negotiation.ts'
 import type { CorsOptions } from './options.ts'
-import { fallbackField } from './reply.ts'
 
 const requestFields = [
   'authorization',

@@ -40,6 +40,8 @@ export interface Urgency {
 const unhurried: Urgency = { timeoutMs: Infinity, priority: undefined }
 export const timeoutField = 'x-request-timeout-ms'
 export const priorityField = 'x-request-priority'
+/** Says in an answer that something else gives it than the version that was asked, and what. */
+export const fallbackField = 'x-penstock-fallback'
 /** Nobody waits for what runs as a shadow, so no client may ask for it. */
 export const clientPriorities = priorities.slice(0, -1)
 
@@ -48,7 +50,7 @@ export const describedFields = {
   [timeoutField]: 'request: milliseconds from arrival to answer; what cannot be answered by then is refused',
   [priorityField]: `request: ${clientPriorities.join(', ')}; not ahead of its route`,
   'x-request-id': "request and answer: the client's own id, or one that it is given",
-  'x-penstock-fallback': 'answer: `version` or `constant` if something else answers than the version that was asked',
+  [fallbackField]: 'answer: `version` or `constant` if something else answers than the version that was asked',
 } as const
 
 export function readUrgency(headers: IncomingHttpHeaders): Urgency | Refusal {

@@ -2,12 +2,9 @@
 import type { FallbackKind } from '../core/call.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Payload } from './codecs/response.ts'
-import type { describedFields } from './negotiation.ts'
+import { fallbackField } from './negotiation.ts'
 import { acceptedEncodings, type AnswerEncoding } from './compression.ts'
 import type { Exchange } from './protocols/exchange.ts'
-
-/** Says that something else answers than the version that was asked, and what. */
-export const fallbackField = 'x-penstock-fallback' satisfies keyof typeof describedFields
 
 export class Reply {
   readonly requestId: string

@@ -9,7 +9,7 @@ export class EdgeCounts {
   readonly open: Record<Protocol, number> = { 'http/1.1': 0, h2: 0 }
   readonly refused: Record<RefusedConnection, number> = { total: 0, address: 0, proxy_header: 0 }
   /** Connections that are not read from at the moment, because more comes than the event loop can take. */
-  parked = 0
+  parked: () => number = () => 0
   readonly handshakes = { ok: 0, failed: 0 }
   /** Bytes that bodies and tensors of requests hold at the moment. */
   heldBytes: () => number = () => 0
@@ -32,7 +32,7 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
     help: 'Open connections that are not read from at the moment, because more comes than the event loop can take.',
     registers,
     collect() {
-      this.set(counts.parked)
+      this.set(counts.parked())
     },
   })
   new Counter({

@@ -1,4 +1,6 @@
 /** When requests are due: fixed before the first is sent, so that no server can slow down the load that it gets. */
+import { seeded } from '../../../test/support/draw.ts'
+
 export interface Arrivals {
   /** In milliseconds from the start, ascending. */
   readonly at: Float64Array
@@ -9,7 +11,7 @@ export interface Arrivals {
 /** Poisson arrivals of several callers at once, each with its own rate; the same for the same seed. */
 export function poissonArrivals(ratesPerSecond: readonly number[], ms: number, seed: number): Arrivals {
   const all = ratesPerSecond.flatMap((rate, caller) => {
-    const draw = randomFrom(seed * 1_000 + caller)
+    const draw = seeded(seed * 1_000 + caller)
     return poisson(rate / 1_000, ms, draw).map((at) => ({ at, caller }))
   })
   all.sort((x, y) => x.at - y.at)
@@ -23,15 +25,4 @@ function poisson(ratePerMs: number, ms: number, draw: () => number): number[] {
   const gap = () => -Math.log(1 - draw()) / ratePerMs
   for (let at = gap(); at < ms; at += gap()) times.push(at)
   return times
-}
-
-/** Mulberry32: numbers from 0 up to 1 that look random, the same for the same seed. */
-export function randomFrom(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
 }

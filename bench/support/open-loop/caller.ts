@@ -1,4 +1,5 @@
 /** A caller of the open-loop generator: its connections, what it sends over them when, and what came of it. */
+import { onTheWire } from '../requests.ts'
 import { OpenConnection } from './connection.ts'
 import { Tally, type CallerReport } from './tally.ts'
 
@@ -129,15 +130,10 @@ export class Caller {
     const timeoutMs = Math.max(1, Math.floor(leftMs))
     const known = this.#requests.get(timeoutMs)
     if (known) return known
-    const made = onTheWire(this.#order, timeoutMs)
+    const { port, headers, ...rest } = this.#order
+    const timeout = Number.isFinite(timeoutMs) ? { 'x-request-timeout-ms': String(timeoutMs) } : {}
+    const made = onTheWire(`127.0.0.1:${port}`, { ...rest, headers: { ...headers, ...timeout } })
     this.#requests.set(timeoutMs, made)
     return made
   }
-}
-
-function onTheWire({ port, path, headers, body }: RequestOrder, timeoutMs: number): Uint8Array {
-  const timeout = Number.isFinite(timeoutMs) ? { 'x-request-timeout-ms': String(timeoutMs) } : {}
-  const all = { host: `127.0.0.1:${port}`, ...headers, ...timeout, 'content-length': String(body.byteLength) }
-  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
-  return Buffer.concat([Buffer.from(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`), body])
 }

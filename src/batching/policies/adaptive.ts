@@ -12,7 +12,7 @@
  */
 import * as z from 'zod'
 import { kind } from '../../core/kinds.ts'
-import { foresee } from '../foresight.ts'
+import { foresee, hasChance, probeMs } from '../foresight.ts'
 import { largestBatch, rateOf, type Batch } from '../largest-batch.ts'
 import type { Moment, Policy, Proposal, Waiting } from '../policy.ts'
 
@@ -30,9 +30,6 @@ const options = {
  * `fullFrom` on each waits up to so many turns for the largest that deadlines let it be.
  */
 const paced = { from: 0.5, reserve: 0.6, fullFrom: 0.75, turns: 2 }
-/** So often a lane may try a run that seems hopeless, lest it believe for ever in what it once learnt. */
-const probeMs = 1_000
-
 export const adaptive = kind('adaptive', options, ({ maxRows }): Policy => {
   return {
     maxRows,
@@ -69,11 +66,12 @@ function earliestDeadline({ lines }: Waiting): number {
  * Nothing can be in time, but with luck. On an idle executor luck is tried where there is a chance; and now and then
  * something is run all the same, so that a wrong belief is mended.
  */
-function hopeless({ now, startAt, isIdle, executors }: Moment, waiting: Waiting, maxRows: number): Proposal {
+function hopeless(moment: Moment, waiting: Waiting, maxRows: number): Proposal {
+  const { now, executors } = moment
   const { lastRunAt, oldestAt, curve } = waiting
   const rows = Math.min(waiting.rows, maxRows)
-  const isPossible = curve.young || earliestDeadline(waiting) - startAt >= curve.mean(rows)
-  if (isIdle && isPossible) return { kind: 'run', rows, finishAt: -Infinity, latestAt: now }
+  if (hasChance(moment, curve, { rows, deadline: earliestDeadline(waiting) }))
+    return { kind: 'run', rows, finishAt: -Infinity, latestAt: now }
   const probeAt = Math.max(lastRunAt + probeMs * executors, oldestAt)
   if (now < probeAt) return { kind: 'wait', until: probeAt }
   return { kind: 'run', rows: 1, finishAt: -Infinity, latestAt: now }

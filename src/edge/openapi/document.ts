@@ -1,9 +1,8 @@
 /** What is served, as an OpenAPI 3.1 document: the paths that one host reaches, with the contracts of their models. */
 import packageFile from '../../../package.json' with { type: 'json' }
 import { isRefusal, refusals, type RefusalCode } from '../../core/refusal.ts'
-import { clientPriorities, priorityField, timeoutField } from '../negotiation.ts'
+import { clientPriorities, fallbackField, priorityField, timeoutField } from '../negotiation.ts'
 import { methodOf, modelPaths, serverPaths } from '../routes.ts'
-import { fallbackField } from '../reply.ts'
 import type { ServedModel, Serving } from '../serving.ts'
 import { answerSchema, commonSchemas, refTo, requestSchema, type Schema } from './schemas.ts'
 

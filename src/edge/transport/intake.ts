@@ -25,7 +25,6 @@ interface Handle {
 export class Intake {
   readonly #maxTurnMs: number
   readonly #clock: Clock
-  readonly #counts: EdgeCounts
   /** Connections that are not read from, and since when; the longest first. */
   readonly #parked = new Map<Socket, number>()
   #begun = 0
@@ -38,12 +37,13 @@ export class Intake {
   /** How many connections are still to be parked. */
   #surplus = 0
   #isWatching = false
+  #isClosed = false
 
   /** `maxTurnMs` is how long the requests of one turn of the event loop may take. */
   constructor(maxTurnMs: number, clock: Clock, counts: EdgeCounts) {
     this.#maxTurnMs = maxTurnMs
     this.#clock = clock
-    this.#counts = counts
+    counts.parked = () => this.#parked.size
     this.#turnEnd = clock.now()
     this.#idleMs = clock.idle()
   }
@@ -56,24 +56,23 @@ export class Intake {
 
   /** A connection has nothing in flight any more, and may be left alone for a while. */
   answered(socket: Socket): void {
-    if (this.#surplus <= 0) return
+    if (this.#isClosed || this.#surplus <= 0) return
     const handle = handleOf(socket)
     if (!handle || socket.destroyed) return
     this.#surplus--
     handle.readStop()
     this.#parked.set(socket, this.#clock.now())
-    this.#counts.parked = this.#parked.size
     this.#watch()
   }
 
   /** A connection is closed. */
   closed(socket: Socket): void {
-    if (this.#parked.delete(socket)) this.#counts.parked = this.#parked.size
+    this.#parked.delete(socket)
   }
 
   /** Reads from all again, and parks no more. */
   close(): void {
-    this.#surplus = -Infinity
+    this.#isClosed = true
     this.#unpark(Infinity)
   }
 
@@ -92,7 +91,7 @@ export class Intake {
     this.#requestMs += step * (busyMs / count - this.#requestMs)
     this.#idleShare += step * (1 - busyMs / turnMs - this.#idleShare)
     const allowed = Math.max(leastInTurn, this.#maxTurnMs / this.#requestMs)
-    if (this.#surplus !== -Infinity) this.#surplus = Math.max(0, Math.ceil(count - allowed))
+    this.#surplus = Math.max(0, Math.ceil(count - allowed))
     if (this.#idleShare > refill.idleShare) this.#unpark(refill.part * allowed)
     else this.#unparkOld(now)
   }
@@ -113,7 +112,6 @@ export class Intake {
 
   #read(socket: Socket): void {
     this.#parked.delete(socket)
-    this.#counts.parked = this.#parked.size
     if (!socket.destroyed) handleOf(socket)?.readStart()
   }
 
