@@ -12,7 +12,7 @@ import { readDocument, type Locate, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions, metricsOptions, type TlsOptions } from './edge/options.ts'
 import { manifestSchema, storeOptions } from './models/options.ts'
 import { pathOf, routeOptions, serviceOptions } from './routing/options.ts'
-import { runtimeOptions } from './runtime/options.ts'
+import { defaultPool, placementOptions, runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
 const modelOptions = z.strictObject({
@@ -22,6 +22,7 @@ const modelOptions = z.strictObject({
     .optional()
     .describe('Serves requests that name no version. Without it the newest does.'),
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
+  ...placementOptions,
   ...serviceOptions,
 })
 
@@ -46,7 +47,7 @@ const configSchema = z
     const complain = (path: (string | number)[], message: string, input: unknown) => {
       context.addIssue({ code: 'custom', path, message, input })
     }
-    const { edge, metrics, admin, routes } = config
+    const { edge, metrics, admin, routes, models, runtime } = config
     if (!isLoopback(edge.host) && edge.tls?.clientCa === undefined) {
       const message = '`auth: none` lets everybody in, so it serves on loopback only, or clients with a certificate'
       complain(['edge', 'host'], `${message}: set 127.0.0.1, or \`edge.tls.clientCa\``, edge.host)
@@ -59,6 +60,12 @@ const configSchema = z
     for (const [i, { name, port }] of ports.entries()) {
       const taken = ports.slice(0, i).find((other) => other.port === port && port !== 0)
       if (taken) complain([name, 'port'], `${taken.name}.port is ${port} too: set another`, port)
+    }
+    if (runtime.pools[defaultPool])
+      complain(['runtime', 'pools', defaultPool], 'this pool has `runtime.executors`: take another name', undefined)
+    for (const [name, { pool }] of Object.entries(models)) {
+      const pools = [defaultPool, ...Object.keys(runtime.pools)]
+      if (!pools.includes(pool)) complain(['models', name, 'pool'], `expected one of ${pools.join(', ')}`, pool)
     }
     for (const [i, { name, match }] of routes.entries()) {
       const before = routes.slice(0, i)

@@ -21,11 +21,14 @@ import { constantFallback } from './routing/constant.ts'
 import { versionFallback, type Fallback } from './routing/fallback.ts'
 import { pathOf, serviceDefaults, type RouteOptions } from './routing/options.ts'
 import { Router, type Route } from './routing/router.ts'
-import { Pool } from './runtime/pool.ts'
+import type { Deployment } from './runtime/deployment.ts'
+import { defaultPool } from './runtime/options.ts'
+import { Runtime } from './runtime/runtime.ts'
 import type { EdgeCounts } from './telemetry/edge-counts.ts'
 import { Instruments, type VersionCounts } from './telemetry/instruments.ts'
 import { Journal } from './telemetry/journal.ts'
 import { createLog, type Logger } from './telemetry/log.ts'
+import type { VersionState } from './telemetry/version-gauges.ts'
 
 /** A version with the lane in which its requests wait. */
 export interface Served extends Target {
@@ -35,7 +38,10 @@ export interface Served extends Target {
   readonly why: string
   readonly maxRows: number
   readonly lane: Lane
+  readonly deployment: Deployment
   readonly counts: VersionCounts
+  /** What runs it, and how long that takes as far as it is known. */
+  runsOn(): Pick<VersionState, 'provider' | 'device'> & { readonly runMs: Lane['fit'] }
 }
 
 export interface ServedModel {
@@ -53,36 +59,58 @@ export async function createGateway(
   const log = createLog(config.log)
   const { bundles, mistakes } = await scanStore(config.store.path)
   if (mistakes.length > 0) return { mistakes }
+  const lost = strangers({ config, locate }, bundles)
+  if (lost.length > 0) return { mistakes: lost }
   const wiring = wire(config, clock, log)
-  const { pool } = wiring
+  const { runtime } = wiring
   const fleet = await loadFleet(bundles, {
-    load: (file) => pool.load(file),
-    run: (program, works) => pool.executors[0]!.run(program, works),
+    deploy: ({ model, version, file, bytes }) => {
+      const { pool = defaultPool, worker = config.runtime.worker, unloadAfterS } = config.models[model] ?? {}
+      return runtime.deploy({ model, version, file, fileBytes: bytes, pool, worker, unloadAfterS })
+    },
+    maxRows: (model) => (config.models[model]?.batching ?? config.batching).policy.maxRows,
+    warmUpMs: config.runtime.warmUpMs,
+    clock,
   })
-  fleet.mistakes.push(...strangers({ config, locate }, bundles), ...badFallbacks({ config, locate }, fleet.models))
+  fleet.mistakes.push(...badFallbacks({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {
-    await pool.close()
+    await runtime.close(leaveMs)
     return { mistakes: fleet.mistakes }
   }
   return { gateway: new Gateway(config, fleet.models, wiring) }
 }
 
+/** How long workers have to leave that nobody waits for. */
+const leaveMs = 5_000
+
 /** What is there before any model is. */
 interface Wiring {
   readonly clock: Clock
   readonly log: Logger
-  readonly pool: Pool
-  readonly arbiter: Arbiter
+  readonly runtime: Runtime
+  /** By the name of their pool. */
+  readonly arbiters: ReadonlyMap<string, Arbiter>
+  /** By the number of the deployment. */
+  readonly lanes: Map<number, Lane>
   readonly accounts: Accounts
 }
 
 function wire(config: Config, clock: Clock, log: Logger): Wiring {
-  const pool: Pool = new Pool(config.runtime, clock, {
-    onFree: () => arbiter.poke(),
-    onTrouble: (executor, reason) => log.error({ executor, reason }, 'trouble with a worker'),
+  const lanes: Wiring['lanes'] = new Map()
+  const about = ({ options: { model, version } }: Deployment) => ({ model, version })
+  const runtime: Runtime = new Runtime(config.runtime, clock, {
+    onFree: (pool) => arbiters.get(pool)?.poke(),
+    onReady: ({ options: { pool } }) => arbiters.get(pool)!.poke(),
+    onDeath: (deployment, { reason }) => {
+      log.error({ ...about(deployment), reason }, 'a worker died and is being replaced')
+    },
+    onProblem: (deployment, reason) => {
+      log.error({ ...about(deployment), reason }, 'a worker cannot be made ready')
+      lanes.get(deployment.options.id)?.clear(refuse('not_ready', 'no worker can load this model at the moment'))
+    },
   })
-  const arbiter = new Arbiter(pool.executors, clock)
-  return { clock, log, pool, arbiter, accounts: new Accounts(config.fairness.weights) }
+  const arbiters = new Map([...runtime.pools].map(([name, executors]) => [name, new Arbiter(executors, clock)]))
+  return { clock, log, runtime, arbiters, lanes, accounts: new Accounts(config.fairness.weights) }
 }
 
 export class Gateway {
@@ -100,10 +128,7 @@ export class Gateway {
     this.#wiring = wiring
     this.log = wiring.log
     this.#startedAt = wiring.clock.epoch()
-    this.#instruments = new Instruments(wiring.clock, {
-      queues: () => this.#versions().map(({ model, version, lane }) => ({ model, version, rows: lane.rows })),
-      executors: () => wiring.pool.status,
-    })
+    this.#instruments = new Instruments(wiring.clock, () => this.#versions().map(stateOf))
     this.models = new Map([...models.values()].map((model) => [model.name, this.#serve(model)]))
     this.routes = [...this.models.keys()]
       .map((model) => this.#route({ ...(config.models[model] ?? serviceDefaults), name: model, match: {}, model }))
@@ -123,7 +148,7 @@ export class Gateway {
 
   /** Why nothing can be run at the moment, if that is so. */
   refused(): Refusal | undefined {
-    return this.#wiring.pool.alive ? undefined : refuse('not_ready', 'no worker is alive; a new one is being started')
+    return this.#wiring.runtime.alive ? undefined : refuse('not_ready', 'no worker can load a model at the moment')
   }
 
   metrics(): Promise<string> {
@@ -135,10 +160,11 @@ export class Gateway {
   }
 
   status(): unknown {
-    const { clock, pool } = this.#wiring
+    const { clock, runtime } = this.#wiring
     return {
       uptimeS: Math.round((clock.epoch() - this.#startedAt) / 1_000),
-      executors: pool.status,
+      executors: Object.fromEntries([...runtime.pools].map(([name, executors]) => [name, executors.length])),
+      modelBytes: runtime.bytes,
       models: [...this.models.values()].map(({ name, version, contract, versions }) => ({
         name,
         version,
@@ -151,15 +177,19 @@ export class Gateway {
           maxRows: served.maxRows,
           queuedRows: served.lane.rows,
           runMs: served.lane.fit,
+          ...placementOf(served.deployment),
         })),
       })),
     }
   }
 
-  /** Ends the workers once they are done with what they run. Close the edges first. */
-  async close(): Promise<void> {
-    this.#wiring.arbiter.close()
-    await this.#wiring.pool.close()
+  /**
+   * Ends the workers once they are done with what they run. Close the edges first. False if some are not done after so
+   * long: then nothing but the end of the process ends them.
+   */
+  async close(forMs: number = leaveMs): Promise<boolean> {
+    for (const arbiter of this.#wiring.arbiters.values()) arbiter.close()
+    return this.#wiring.runtime.close(forMs)
   }
 
   #versions(): Served[] {
@@ -196,30 +226,74 @@ export class Gateway {
     }
   }
 
-  #serveVersion({ bundle, program, rows }: Version, contract: Target['contract'], batching: BatchingOptions): Served {
-    const { clock, log, arbiter, accounts } = this.#wiring
+  #serveVersion(
+    { bundle, program, rows, firstRuns }: Version,
+    contract: Target['contract'],
+    batching: BatchingOptions,
+  ): Served {
+    const { clock, log, runtime, arbiters, lanes, accounts } = this.#wiring
     const { model, version, digest, samples } = bundle
     const counts = this.#instruments.of(model, version)
+    const deployment = runtime.deployments[program.id]!
     // A version whose requests run alone gains nothing from waiting: each fills a batch.
     const policy = program.batched ? batching.policy : ({ kind: 'adaptive', maxRows: 1 } as const)
     const lane = new Lane({
-      program: { ...program, runRows: policy.maxRows },
+      program,
       policy: policies.create(policy),
       maxQueueRows: batching.maxQueueRows,
       clock,
-      refused: () => this.refused(),
+      host: deployment,
       accounts,
-      planner: arbiter,
+      planner: arbiters.get(deployment.options.pool)!,
       onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
       onExtraRun: () => counts.extraRuns++,
       onFailure: (reason, requestId) => log.warn({ requestId, model, version, reason }, 'the model failed on an input'),
     })
+    for (const { key, rows: size, computeMs } of firstRuns) lane.learn(key, size, computeMs)
+    lanes.set(program.id, lane)
+    deployment.isAsked = () => !lane.empty
     const { independent: batched, why } = rows
-    return { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows, lane, counts }
+    const served = { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows }
+    return { ...served, lane, deployment, counts, runsOn: () => ({ ...deviceOf(deployment), runMs: lane.fit }) }
+  }
+}
+
+function deviceOf({ device }: Deployment): Pick<VersionState, 'provider' | 'device'> {
+  return { provider: device?.provider ?? '', device: device?.device ?? '' }
+}
+
+function stateOf({ model, version, lane, deployment }: Served): VersionState {
+  const { ready, deaths, hungThreads, coldStarts, loadMs, bytes } = deployment
+  return {
+    model,
+    version,
+    queuedRows: lane.rows,
+    workers: ready,
+    deaths,
+    hungThreads,
+    coldStarts,
+    loadMs,
+    bytes,
+    ...deviceOf(deployment),
+    fit: lane.fit,
+  }
+}
+
+/** What runs a version, for people. */
+function placementOf({ options, state, ready, device, deaths, hungThreads, coldStarts, bytes, loadMs }: Deployment) {
+  const { pool, worker } = options
+  return {
+    state,
+    pool,
+    isolation: worker.isolation,
+    workers: { ready, of: options.executors.length, deaths, hungThreads, bytes },
+    ...device,
+    coldStarts,
+    loadMs: Math.round(loadMs),
   }
 }
 
 /** Name and meaning of every metric, for the reference. */
 export function describeMetrics(): Instruments['described'] {
-  return new Instruments(systemClock, { queues: () => [], executors: () => [] }).described
+  return new Instruments(systemClock, () => []).described
 }

@@ -1,6 +1,7 @@
 /** The two listeners beside that for clients: metrics and probes; status, configuration, and whom they answer. */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
+import { cpus } from 'node:os'
 import { test } from 'node:test'
 import { admin, fixed, samples, until, wholeFile } from './support/client.ts'
 import { startGateway, tensor } from './support/gateway.ts'
@@ -48,9 +49,9 @@ test('the metrics are Prometheus text: every series has a type, and every line p
     assert.ok(types.has(sample[1]!) || types.has(sample[1]!.replace(/_(bucket|sum|count)$/, '')), line)
     assert.ok(!Number.isNaN(Number(sample[3])) || sample[3] === 'Nan', line)
   }
-  const ours = { penstock_requests_total: 'counter', penstock_queue_rows: 'gauge', penstock_executors_alive: 'gauge' }
+  const ours = { penstock_requests_total: 'counter', penstock_queue_rows: 'gauge', penstock_workers: 'gauge' }
   const histograms = { penstock_request_seconds: 'histogram', penstock_batch_rows: 'histogram' }
-  for (const [name, type] of Object.entries({ ...ours, ...histograms, penstock_executor_deaths_total: 'counter' })) {
+  for (const [name, type] of Object.entries({ ...ours, ...histograms, penstock_worker_deaths_total: 'counter' })) {
     assert.equal(types.get(name), type, name)
   }
 })
@@ -77,8 +78,11 @@ test('the metrics count requests by outcome, rows by run and time by phase', asy
   assert.equal(of('penstock_batch_rows_count'), 2)
   assert.equal(of('penstock_batch_rows_sum'), 4)
   assert.equal(of('penstock_queue_rows'), 0)
-  assert.equal(seen.get('penstock_executor_deaths_total'), 0)
-  assert.ok(seen.get('penstock_executors_alive')! >= 1)
+  assert.equal(of('penstock_worker_deaths_total'), 0)
+  assert.ok(of('penstock_workers')! >= 1)
+  assert.ok(of('penstock_load_seconds')! > 0)
+  assert.ok(of('penstock_run_base_seconds')! > 0)
+  assert.equal(seen.get(`penstock_provider_info{${labels},provider="cpu",device="${cpus()[0]!.model.trim()}"}`), 1)
   for (const phase of ['queue', 'compute']) {
     assert.equal(of('penstock_request_seconds_count', `${routed},phase="${phase}"`), 2)
   }
@@ -111,8 +115,7 @@ test('a name that a client made up becomes no label', async () => {
 test('the status shows every model, its versions and what is queued', async () => {
   const status = await admin(gateway, '/admin/status')
   assert.ok(status.uptimeS >= 0)
-  assert.ok(status.executors.length >= 1)
-  for (const executor of status.executors) assert.deepEqual(executor, { alive: true, deaths: 0 })
+  assert.ok(status.executors.default >= 1)
   assert.deepEqual(
     status.models.map(({ name }: { name: string }) => name),
     ['echo', 'pair'],

@@ -162,7 +162,7 @@ test('what the file does not say has its default, and nobody can change it after
     store: { path: join(folder, 'conf/models') },
     models: {},
     batching: { policy: { kind: 'adaptive', maxRows: 64 }, maxQueueRows: 4096 },
-    runtime: { executors: 'auto', threads: 1 },
+    runtime: { executors: 'auto', worker: { isolation: 'thread', providers: ['cpu'], threads: 1 } },
     log: { level: 'warn' },
   })
   assert.throws(() => Object.assign(config.edge.drain, { idleMs: 6 }), TypeError)

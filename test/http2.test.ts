@@ -301,7 +301,7 @@ overBoth(
     assert.equal((await wire!.answer(1)).status, 200)
     await Promise.all([wire!.gone(), fresh!.gone()])
     assert.ok(!wire!.frames.some(({ type, stream }) => stream === 7 && type !== types.reset))
-    assert.equal(await stopped, true)
+    assert.deepEqual(await stopped, { areConnectionsClosed: true, areWorkersGone: true })
   },
 )
 
@@ -309,7 +309,7 @@ overBoth('a client that follows the protocol loses no request to a drain', async
   const own = await startEverywhere(t, { store, settings: { runtime } })
   const client = own.open(t, protocol)
   assert.equal((await client.send(echoOf([0, 0]))).status, 200)
-  let stopped: Promise<boolean> | undefined
+  let stopped: Promise<unknown> | undefined
   const answers = Array.from({ length: 100 }, async (_, i) => {
     await new Promise((resolve) => setImmediate(resolve))
     if (i === 50) stopped = own.served[protocol].stop()
@@ -319,7 +319,7 @@ overBoth('a client that follows the protocol loses no request to a drain', async
     )
   })
   await Promise.all(answers)
-  assert.equal(await stopped, true)
+  assert.deepEqual(await stopped, { areConnectionsClosed: true, areWorkersGone: true })
 })
 
 overBoth('a session ends after its last request, and says which ones it did not take', async (t, protocol) => {

@@ -1,11 +1,11 @@
 /** What the neighbours in a cluster ask: whether the gateway lives, whether it is ready, and how it is doing. */
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { readFile, rename } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { binaryTensor, byteStrings, edgeWith, post, samples, until, wholeFile, withBinary } from './support/client.ts'
-import { repository, startGateway, tensor } from './support/gateway.ts'
+import { folderWith, repository, startGateway, tensor } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
@@ -108,25 +108,28 @@ test('a gateway that shuts down is alive and not ready until its last answer is 
   assert.equal((await ask(`${leaving.metricsUrl}/metrics`)).status, 200)
   wire.write(body.slice(-1))
   assert.equal((await wire.reply()).status, 200)
-  assert.equal(await stopped, true)
+  assert.deepEqual(await stopped, { areConnectionsClosed: true, areWorkersGone: true })
   await assert.rejects(ask(`${leaving.metricsUrl}/livez`), /ECONNREFUSED/)
 })
 
-test('a gateway without a live worker is alive and not ready, and is ready again with a new one', async (t) => {
+test('a gateway none of whose models can be loaded any more is alive and not ready, until one can', async (t) => {
+  const folder = await folderWith(t, { 'words.onnx': identity('BYTES', ['n']) })
   const settings = {
     ...edgeWith({ body: { maxBytes: 2 ** 27 }, tensors: { maxElements: 2 ** 26 } }),
-    runtime: { executors: 1, heapMb: 32 },
+    runtime: { executors: 1, worker: { heapMb: 32 } },
   }
-  const served = await startGateway(t, { store: { 'words.onnx': identity('BYTES', ['n']) }, settings })
+  const served = await startGateway(t, { store: folder, settings })
+  await rename(join(folder, 'words.onnx'), join(folder, 'gone'))
   // Too much for the heap of its worker.
   const words = Buffer.concat(Array.from({ length: 300 }, (_, i) => byteStrings(`word ${i}`.padEnd(250_000))))
   const sent = withBinary({ inputs: [binaryTensor('x', 'BYTES', [300], words.byteLength)] }, words)
   const killed = post(served, 'words', sent.body, sent.headers)
   let seen: [status: number, said: any] = [0, undefined]
   await until('it is not ready', async () => (seen = await probe(`${served.metricsUrl}/readyz`))[0] === 503)
-  assert.deepEqual(seen[1], { error: 'no worker is alive; a new one is being started', code: 'not_ready' })
+  assert.deepEqual(seen[1], { error: 'no worker can load a model at the moment', code: 'not_ready' })
   assert.deepEqual(await probe(`${served.metricsUrl}/livez`), [200, { live: true }])
-  await killed
+  assert.equal((await killed).status, 503)
+  await rename(join(folder, 'gone'), join(folder, 'words.onnx'))
   await until('it is ready again', async () => (await probe(`${served.metricsUrl}/readyz`))[0] === 200)
 })
 

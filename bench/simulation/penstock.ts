@@ -7,6 +7,7 @@ import { policies } from '../../src/batching/policies.ts'
 import type { Clock } from '../../src/core/clock.ts'
 import { isRefusal } from '../../src/core/refusal.ts'
 import type { Ran, Work } from '../../src/core/run.ts'
+import { noPadding } from '../../src/core/padding.ts'
 import type { Program } from '../../src/core/signature.ts'
 import type { Contender, Facts, Machine, Scheduler, SimulatedExecutor } from './contender.ts'
 
@@ -29,13 +30,13 @@ function start(machine: Machine, { lanes, maxRows, executors }: Facts): Schedule
   const arbiter = new Arbiter(workers, clock)
   const own = Array.from({ length: lanes }, (_, lane) => {
     return new Lane({
-      program: { session: lane, inputs: [], outputs: [], batched: true, runRows: maxRows },
+      program: { ...anyProgram, id: lane, runRows: maxRows },
       policy: policies.create({ kind: 'adaptive', maxRows }),
       maxQueueRows: 4096,
       clock,
       accounts,
       planner: arbiter,
-      refused: () => undefined,
+      host: { refused: () => undefined, use: () => undefined, readyAt: (now) => now },
       onRun: () => undefined,
       onExtraRun: () => undefined,
       onFailure: () => undefined,
@@ -56,22 +57,23 @@ async function ask(lane: Lane, claim: Claim, settle: (isAnswered: boolean) => vo
   settle(!isRefusal(await lane.run(oneRow, claim)))
 }
 
+const anyProgram = { inputs: [], outputs: [], batched: true, repeatable: true, padding: noPadding }
 const oneRow: Work = { rows: 1, key: '', inputs: [] }
 const onGone = (): void => undefined
 
 /** One batch at a time, as the simulated executors have it; a shipped one stages the next behind it. */
 function executorOn(executor: SimulatedExecutor, onFree: () => void): Executor {
   return {
-    alive: true,
+    takes: () => true,
     get free() {
       return !executor.busy
     },
     get idle() {
       return !executor.busy
     },
-    run({ session }: Program, works: readonly Work[]): Promise<Ran> {
+    run({ id }: Program, works: readonly Work[]): Promise<Ran> {
       return new Promise((resolve) => {
-        executor.run(session, works.length, (computeMs) => {
+        executor.run(id, works.length, (computeMs) => {
           resolve({ kind: 'done', outputs: works.map(() => []), computeMs })
           onFree()
         })

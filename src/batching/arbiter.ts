@@ -6,7 +6,7 @@
  * others cannot take from it, so that a lane whose requests are dear or patient is not starved by cheap and urgent ones.
  */
 import type { Clock } from '../core/clock.ts'
-import type { Ran, Work } from '../core/run.ts'
+import type { Ran, Run } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
 import type { Lane, Planner } from './lane.ts'
 import type { Offer } from './offer.ts'
@@ -14,19 +14,19 @@ import type { Moment } from './policy.ts'
 import { Schedule } from './schedule.ts'
 
 export interface Executor {
-  /** Whether there is one at the moment. */
-  readonly alive: boolean
   /** Whether it can take a batch now. */
   readonly free: boolean
   /** Whether it would start a batch at once. */
   readonly idle: boolean
-  run(program: Program, works: readonly Work[]): Promise<Ran>
+  /** Whether it has a worker for a program at the moment. */
+  takes(program: Program): boolean
+  /** Runs a batch of a program that it takes. */
+  readonly run: Run
 }
 
 type Start = Pick<Moment, 'now' | 'startAt' | 'isIdle'>
 
 interface Load {
-  readonly executors: number
   readonly demand: number
   readonly lanes: number
 }
@@ -83,9 +83,17 @@ export class Arbiter implements Planner {
   momentFor(lane: Lane): Moment {
     const now = this.#clock.now()
     let startAt = Infinity
-    for (const executor of this.#executors) if (executor.alive) startAt = Math.min(startAt, this.#freeAt(executor, now))
-    const isIdle = this.#executors.some(({ alive, idle }) => alive && idle)
-    return this.#moment(lane, { now, startAt: startAt === Infinity ? now : startAt, isIdle }, this.#load(now))
+    let isIdle = false
+    for (const executor of this.#executors) {
+      if (!executor.takes(lane.program)) continue
+      startAt = Math.min(startAt, this.#freeAt(executor, now))
+      isIdle ||= executor.idle
+    }
+    return this.#moment(
+      lane,
+      { now, startAt: startAt === Infinity ? lane.readyAt(now) : startAt, isIdle },
+      this.#load(now),
+    )
   }
 
   /** Forgets when to ask again, so that nothing keeps the process alive. */
@@ -97,21 +105,22 @@ export class Arbiter implements Planner {
     return this.#schedules.get(executor)!.freeAt(now)
   }
 
-  /** How many executors there are, and how many it would take to serve all that comes in so many lanes. */
+  /** How many executors it would take to serve all that comes in so many lanes. */
   #load(now: number): Load {
-    let executors = 0
-    for (const { alive } of this.#executors) if (alive) executors++
     let demand = 0
     for (const lane of this.#known) {
       const own = lane.demandAt(now)
       demand += own
       if (own < leastDemand && lane.empty) this.#known.delete(lane)
     }
-    return { executors, demand, lanes: Math.max(1, this.#known.size) }
+    return { demand, lanes: Math.max(1, this.#known.size) }
   }
 
   /** What a lane can count on, once the others have had what they need or, if that is too much, their equal part. */
-  #moment(lane: Lane, { now, startAt, isIdle }: Start, { executors, demand, lanes }: Load): Moment {
+  #moment(lane: Lane, { now, startAt, isIdle }: Start, { demand, lanes }: Load): Moment {
+    let executors = 0
+    for (const executor of this.#executors) if (executor.takes(lane.program)) executors++
+    executors ||= 1
     const others = Math.max(0, demand - lane.demandAt(now))
     const share = Math.max(executors - others, executors / lanes)
     return { now, startAt: startAt + this.#lagMs, isIdle, executors, share }
@@ -123,22 +132,26 @@ export class Arbiter implements Planner {
     const load = this.#load(now)
     let askAt = Infinity
     for (const lane of this.#owed.keys()) if (lane.empty) this.#owed.delete(lane)
+    const passed = new Set<Executor>()
     for (;;) {
-      const ready = this.#nextReady(now)
+      const ready = this.#nextReady(now, passed)
       if (!ready) break
       const { best, until } = this.#best(ready, { now, startAt: ready.startAt, isIdle: ready.executor.idle }, load)
       askAt = Math.min(askAt, until)
-      if (!best) break
-      this.#dispatch(best.lane, best.offer, ready.executor)
+      if (best) this.#dispatch(best.lane, best.offer, ready.executor)
+      else passed.add(ready.executor)
     }
     this.#askAgain(this.#owed.size === 0 ? Infinity : Math.min(askAt, this.#nextStageAt(now)), now)
   }
 
   /** The executor that a batch would start on soonest, if one can take it: an idle one, or one that soon will be. */
-  #nextReady(now: number): { readonly executor: Executor; readonly startAt: number } | undefined {
+  #nextReady(
+    now: number,
+    passed: ReadonlySet<Executor>,
+  ): { readonly executor: Executor; readonly startAt: number } | undefined {
     let ready: { executor: Executor; startAt: number } | undefined
     for (const executor of this.#executors) {
-      if (!executor.free || (!executor.idle && this.#stageAt(executor, now) > now)) continue
+      if (!executor.free || passed.has(executor) || (!executor.idle && this.#stageAt(executor, now) > now)) continue
       const startAt = executor.idle ? now : this.#freeAt(executor, now)
       if (!ready || startAt < ready.startAt || (executor.idle && !ready.executor.idle)) ready = { executor, startAt }
     }
@@ -170,6 +183,7 @@ export class Arbiter implements Planner {
     let best: { readonly lane: Lane; readonly offer: Offer; readonly worth: number } | undefined
     let until = Infinity
     for (const [lane, owedMs] of this.#owed) {
+      if (!executor.takes(lane.program)) continue
       const offer = lane.offer(this.#moment(lane, start, load), this.#paceMs)
       if (offer.kind === 'wait') until = Math.min(until, offer.until)
       else if (!offer.idleOnly || executor.idle) {
@@ -187,11 +201,11 @@ export class Arbiter implements Planner {
     this.#charge(lane, offer.costMs ?? this.#paceMs)
     const attempt = offer.take()
     if (lane.empty) this.#owed.delete(lane)
-    void lane.dispatch(attempt, async (program, works) => {
+    void lane.dispatch(attempt, async (program, works, expectedMs) => {
       schedule.begin(clock.now(), offer.costMs ?? Infinity)
       let ran: Ran | undefined
       try {
-        ran = await executor.run(program, works)
+        ran = await executor.run(program, works, expectedMs)
         return ran
       } finally {
         const ms = schedule.end(clock.now())

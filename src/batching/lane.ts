@@ -3,8 +3,9 @@
  * because only rows under the same key may share a run, asks its policy when to run, and hands each answer to its request.
  */
 import type { Clock } from '../core/clock.ts'
+import { paddedShape, shapeKey } from '../core/padding.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
-import type { Ran, Work } from '../core/run.ts'
+import type { Ran, Run, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
 import type { Accounts } from './accounts.ts'
 import { Admission, type Applicant } from './admission.ts'
@@ -14,7 +15,7 @@ import { isBetter, offerOf, type Offer, type Wait } from './offer.ts'
 import type { Moment, Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
 import { Queues } from './queues.ts'
-import { Rescue, type Attempt, type RescueEvents } from './rescue.ts'
+import { Rescue, type Attempt, type RescueOptions } from './rescue.ts'
 import { Suspects } from './suspects.ts'
 
 /** What a lane asks of the arbiter. */
@@ -25,21 +26,27 @@ export interface Planner {
   momentFor(lane: Lane): Moment
 }
 
-export interface LaneOptions extends RescueEvents {
+/** What has the workers that run a lane's batches, or brings them when they are asked for. */
+export interface Host {
+  /** Why nothing can be run, if it will not be soon either. */
+  refused(): Refusal | undefined
+  /** Told that a request has come. */
+  use(): void
+  /** When a batch could be run; `now` if at once. */
+  readyAt(now: number): number
+}
+
+export interface LaneOptions extends RescueOptions {
   readonly program: Program
   readonly policy: Policy
   readonly maxQueueRows: number
   readonly clock: Clock
   readonly accounts: Accounts
   readonly planner: Planner
-  /** Why nothing can be run at the moment, if that is so. */
-  readonly refused: () => Refusal | undefined
+  readonly host: Host
   /** Told of every run that ended well. */
   readonly onRun: (rows: number, computeMs: number) => void
 }
-
-/** Runs works on an executor. */
-export type Run = (program: Program, works: readonly Work[]) => Promise<Ran>
 
 export class Lane {
   readonly #options: LaneOptions
@@ -71,6 +78,14 @@ export class Lane {
     return this.rows === 0 && this.#rescue.empty
   }
 
+  get program(): Program {
+    return this.#options.program
+  }
+
+  readyAt(now: number): number {
+    return this.#options.host.readyAt(now)
+  }
+
   /** How many executors it would take to serve all that comes. */
   demandAt(now: number): number {
     return this.#admission.demandAt(now)
@@ -78,23 +93,26 @@ export class Lane {
 
   /** Asked from the request's head, before its body is paid for. */
   reserve(claim: Claim): Refusal | undefined {
-    const { refused, clock } = this.#options
+    const { host, clock } = this.#options
     const applicant = this.#admission.stranger(claim)
-    const refusal = refused() ?? this.#refusalOf(claim, applicant)
+    host.use()
+    const refusal = host.refused() ?? this.#refusalOf(claim, applicant)
     if (refusal && applicant) this.#admission.count(applicant, clock.now())
     return refusal
   }
 
   /** Waits for a run that holds this work, and returns its share of the outputs. */
-  run(work: Work, claim: Claim): Promise<Done | Refusal> {
-    const { clock, refused } = this.#options
+  run(asked: Work, claim: Claim): Promise<Done | Refusal> {
+    const { clock, host, program } = this.#options
     const now = clock.now()
     if (claim.gone) return Promise.resolve(hungUp())
     if (claim.deadline <= now) return Promise.resolve(tooLate())
+    const work = program.padding.size === 0 ? asked : padded(asked, program)
     const queue = this.#queues.of(work.key, this.#apart(claim))
     const applicant = { claim, queue, rows: work.rows }
     this.#admission.count(applicant, now)
-    const refusal = refused() ?? this.#refusalOf(claim, applicant)
+    host.use()
+    const refusal = host.refused() ?? this.#refusalOf(claim, applicant)
     if (refusal) return Promise.resolve(refusal)
     this.#makeRoom(claim)
     return new Promise((resolve) => {
@@ -172,6 +190,18 @@ export class Lane {
     return { jobs, budget: undefined }
   }
 
+  /** Takes in what a run took that nobody had asked for. */
+  learn(key: string, rows: number, ms: number): void {
+    this.#queues.of(key, undefined).curve.learn(rows, ms)
+  }
+
+  /** Nothing that waits will be run. */
+  clear(refusal: Refusal): void {
+    for (const queue of this.#queues.busy) for (const job of queue.all) this.#giveUp(queue, job, refusal)
+    for (let attempt = this.#rescue.next(); attempt; attempt = this.#rescue.next())
+      for (const job of attempt.jobs) job.settle(refusal)
+  }
+
   /** Runs a batch that `offer` gave, and settles each of its requests. */
   async dispatch(attempt: Attempt, run: Run): Promise<void> {
     const { clock, program, onRun } = this.#options
@@ -181,13 +211,16 @@ export class Lane {
     const startedAt = clock.now()
     const works = jobs.map((job) => job.work)
     // What an executor throws is a defect; it must not leave requests without an answer.
-    const ran = await run(program, works).catch((error: unknown): Ran => {
+    const { key } = works[0]!
+    const { curve } = this.#queues.of(key, undefined)
+    const batchRows = jobs.reduce((sum, job) => sum + job.work.rows, 0)
+    const expectedMs = curve.known ? curve.high(batchRows) : undefined
+    const ran = await run(program, works, expectedMs).catch((error: unknown): Ran => {
       return { kind: 'failed', reason: `a defect: ${String(error)}` }
     })
     if (ran.kind !== 'done') return this.#save(live, ran)
     const { computeMs } = ran
-    const batchRows = jobs.reduce((sum, job) => sum + job.work.rows, 0)
-    this.#queues.of(works[0]!.key, undefined).curve.learn(batchRows, computeMs)
+    curve.learn(batchRows, computeMs)
     onRun(batchRows, computeMs)
     jobs.forEach((job, i) => {
       job.settle({ outputs: ran.outputs[i]!, batchRows, queueMs: startedAt - job.queuedAt, computeMs })
@@ -198,10 +231,16 @@ export class Lane {
     if (ran.kind === 'failed') {
       const blamed = this.#rescue.bisect(attempt, ran.reason)
       for (const { account } of blamed) this.#suspects.add(account.caller)
-    } else if (ran.kind === 'lost') this.#rescue.retry(attempt)
+    } else if (ran.kind === 'lost') this.#rescue.retry(attempt, ran)
     else this.#rescue.again(attempt)
     this.#options.planner.poke(this)
   }
+}
+
+/** What may be filled up to one size shares a key. */
+function padded(work: Work, { inputs, padding }: Program): Work {
+  const shapes = work.inputs.map(({ shape }, i) => paddedShape(inputs[i]!.spec.shape, shape, padding))
+  return { ...work, key: shapeKey(shapes) }
 }
 
 function tooLate(): Refusal {

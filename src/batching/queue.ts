@@ -57,6 +57,12 @@ export class Queue implements Waiting {
     this.#accounts.remove(job.account, job.costMs)
   }
 
+  get all(): Job[] {
+    const all: Job[] = []
+    for (const line of this.lines) line.walk((job) => all.push(job) > 0)
+    return all
+  }
+
   /** Those that are due before a batch ends which is to be begun at `startAt`, or could not even be in time alone. */
   hopeless(startAt: number, finishAt: number): Job[] {
     const hopeless: Job[] = []

@@ -24,3 +24,16 @@ export function fromHere(path: string): string {
   const shorter = relative(process.cwd(), path)
   return shorter === '' || shorter.startsWith('..') ? path : shorter
 }
+
+/** EX_SOFTWARE of sysexits.h: told apart from a bad start (1) and from a signal. */
+const stuckCode = 70
+
+/**
+ * Ends the process while a thread of it is in native code. Node would wait for that thread, and abort when it comes back;
+ * so the process becomes a shell that exits.
+ */
+export function endNow(message: string): never {
+  process.stderr.write(`penstock: ${message}\n`)
+  process.execve?.('/bin/sh', ['sh', '-c', `exit ${stuckCode}`], {})
+  process.abort()
+}

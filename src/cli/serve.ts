@@ -8,7 +8,7 @@ import { createAdminServer } from '../edge/admin.ts'
 import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
 import { createGateway, type Gateway, type ServedModel } from '../gateway.ts'
-import { configOrExit, fail, failWith } from './report.ts'
+import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
   const file = await configOrExit(path)
@@ -20,8 +20,12 @@ export async function serve(path: string): Promise<void> {
   process.stdout.write(banner(running, curlCredentials(file.config)))
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
-  if (!(await running.stop()))
-    failWith(`connections were still open after ${file.config.edge.drain.timeoutMs} ms and were cut`)
+  const { areConnectionsClosed, areWorkersGone } = await running.stop()
+  const { timeoutMs } = file.config.edge.drain
+  if (!areConnectionsClosed)
+    process.stderr.write(`penstock: connections were still open after ${timeoutMs} ms and were cut\n`)
+  if (!areWorkersGone) endNow(`a worker was still in a run after ${timeoutMs} ms: the process ends without it`)
+  if (!areConnectionsClosed) process.exit(1)
 }
 
 /** A gateway with its listeners open. */
@@ -31,8 +35,15 @@ export interface Running {
   readonly url: string
   readonly metricsUrl: string
   readonly adminUrl: string
-  /** Drains and closes everything; settles with whether every connection ended by itself. */
-  stop(): Promise<boolean>
+  /** Drains and closes everything. */
+  stop(): Promise<Stopped>
+}
+
+export interface Stopped {
+  /** Whether every connection ended by itself. */
+  readonly areConnectionsClosed: boolean
+  /** Whether no worker is in a run any more. If one is, only the end of the process ends it. */
+  readonly areWorkersGone: boolean
 }
 
 export async function start(
@@ -52,11 +63,12 @@ export async function start(
   const admin = createAdminServer(gateway)
   const stop = async () => {
     isDraining = true
-    const isClean = await edge.drain()
+    const startedAt = systemClock.now()
+    const areConnectionsClosed = await edge.drain()
     metrics.close()
     admin.close()
-    await gateway.close()
-    return isClean
+    const leftMs = config.edge.drain.timeoutMs - (systemClock.now() - startedAt)
+    return { areConnectionsClosed, areWorkersGone: await gateway.close(Math.max(leastLeaveMs, leftMs)) }
   }
   try {
     const url = await listen('edge', config, () => edge.listen())
@@ -101,6 +113,9 @@ async function listen(
     throw new Error(why[code] ?? `cannot listen on ${host}:${port} (${code})`, { cause: error })
   }
 }
+
+/** However long the connections took, workers have so long to leave. */
+const leastLeaveMs = 1_000
 
 /** npm passes a Ctrl-C on that the terminal has sent to everybody already: so soon after the first it is the same one. */
 const sameSignalMs = 500

@@ -4,6 +4,7 @@
  * share a run.
  */
 import type { Datatype } from './datatype.ts'
+import type { Padding } from './padding.ts'
 
 export type Dim = number | string
 
@@ -35,9 +36,9 @@ export interface Port {
   readonly graph: GraphPort
 }
 
-/** A version ready to run: the number of its session in the workers, and its ports in the order of the contract. */
+/** A version ready to run: the number under which executors know it, and its ports in the order of the contract. */
 export interface Program {
-  readonly session: number
+  readonly id: number
   readonly inputs: readonly Port[]
   readonly outputs: readonly Port[]
   /**
@@ -47,6 +48,9 @@ export interface Program {
   readonly batched: boolean
   /** Most rows in one call of the model, if it is batched; a batch with more is run piece by piece. */
   readonly runRows: number
+  /** Whether a run may be tried again when it failed or its worker died: not if the model has effects beside its answer. */
+  readonly repeatable: boolean
+  readonly padding: Padding
 }
 
 export function varies(dim: Dim | undefined): boolean {

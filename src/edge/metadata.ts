@@ -57,7 +57,7 @@ function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused:
   const version = model.versions.get(target.version)!
   switch (kind) {
     case 'model':
-      return ok(metadataOf(model, address.version))
+      return ok(metadataOf(model, version, address.version !== undefined))
     case 'modelReady':
       return readiness({ name: model.name }, refused)
     case 'config':
@@ -69,13 +69,21 @@ function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused:
   }
 }
 
-function metadataOf({ name, contract, versions }: ServedModel, version: string | undefined) {
+/** The parameters are of the version that would answer. */
+function metadataOf({ name, contract, versions }: ServedModel, version: ServedVersion, isNamed: boolean) {
+  const { provider, device, runMs } = version.runsOn()
   return {
     name,
-    versions: version === undefined ? [...versions.keys()] : [version],
+    versions: isNamed ? [version.version] : [...versions.keys()],
     platform: 'onnx_onnxv1',
     inputs: contract.inputs.map(tensorMetadata),
     outputs: contract.outputs.map(tensorMetadata),
+    parameters: {
+      version: version.version,
+      provider,
+      device,
+      ...(runMs && { run_base_ms: runMs.baseMs, run_row_ms: runMs.rowMs }),
+    },
   }
 }
 

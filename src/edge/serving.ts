@@ -12,6 +12,14 @@ export interface ServedVersion {
   readonly batched: boolean
   readonly maxRows: number
   readonly counts: VersionCounts
+  /** What runs it, and how long that takes as far as it is known. */
+  runsOn(): RunsOn
+}
+
+export interface RunsOn {
+  readonly provider: string
+  readonly device: string
+  readonly runMs: { readonly baseMs: number; readonly rowMs: number } | undefined
 }
 
 export interface ServedModel {

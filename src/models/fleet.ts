@@ -1,16 +1,21 @@
 /** The fleet: every model of the store with its versions loaded into the workers, each fitted to its model's contract. */
+import type { Clock } from '../core/clock.ts'
 import type { Mistake } from '../core/document.ts'
-import type { Ran, Work } from '../core/run.ts'
+import type { Run } from '../core/run.ts'
 import { hasRowAxis, type Graph, type Program, type Signature } from '../core/signature.ts'
-import { conform, mapGraph, signatureOf, type Ports } from './contract.ts'
+import { conform, mapGraph, signatureOf } from './contract.ts'
+import { paddingOf, probePadding } from './padding.ts'
 import { probeRows, type Independence } from './probe.ts'
 import type { Bundle } from './store.ts'
+import { warmUp } from './warm-up.ts'
 
 export interface Version {
   readonly bundle: Bundle
   readonly program: Program
   /** Why its rows may or may not share a run with others'. */
   readonly rows: Independence
+  /** What its first runs took. */
+  readonly firstRuns: readonly { readonly key: string; readonly rows: number; readonly computeMs: number }[]
 }
 
 export interface Model {
@@ -20,10 +25,24 @@ export interface Model {
   readonly versions: ReadonlyMap<string, Version>
 }
 
+/** A version that whoever runs models knows by a number. */
+export interface Deployed {
+  readonly id: number
+  readonly run: Run
+  /** Loads it; returns the graph, or what is wrong with it. */
+  deploy(): Promise<Graph | string>
+  /** Takes requests, once every worker has warmed up. */
+  open(warmUp: (run: Run) => Promise<void>): Promise<void>
+  unload(): Promise<void>
+}
+
 /** What the fleet needs of whoever runs models. */
 export interface Runner {
-  load(file: string): Promise<{ session: number; graph: Graph } | string>
-  run(program: Program, works: readonly Work[]): Promise<Ran>
+  deploy(bundle: Bundle): Promise<Deployed | string>
+  /** Most rows of a model in a run. */
+  maxRows(model: string): number
+  readonly warmUpMs: number
+  readonly clock: Clock
 }
 
 /** Loads bundles, sorted by model and from the oldest version to the newest. */
@@ -51,38 +70,70 @@ export async function loadFleet(
 }
 
 async function loadVersion(bundle: Bundle, contract: Signature | undefined, runner: Runner): Promise<Version | string> {
-  const loaded = await runner.load(bundle.file)
-  if (typeof loaded === 'string') return explainLoad(loaded)
-  const mapped = mapGraph(loaded.graph, bundle.manifest)
-  if (typeof mapped === 'string') return mapped
-  const ports = contract ? conform(mapped, contract) : mapped
-  if (typeof ports === 'string')
-    return `version ${bundle.version} does not serve the contract of "${bundle.model}": ${ports}`
-  const program = {
-    session: loaded.session,
-    inputs: ports.inputs,
-    outputs: ports.outputs,
-    batched: true,
-    runRows: Infinity,
-  }
-  const rows = await independenceOf(bundle, ports, program, runner)
-  return { bundle, program: { ...program, batched: rows.independent }, rows }
+  const deployed = await runner.deploy(bundle)
+  if (typeof deployed === 'string') return deployed
+  const graph = await deployed.deploy()
+  if (typeof graph === 'string') return explainLoad(graph)
+  const version = await tryVersion({ bundle, graph, contract, deployed }, runner)
+  if (typeof version === 'string') await deployed.unload()
+  return version
 }
 
-async function independenceOf(
-  { manifest }: Bundle,
-  ports: Ports,
-  program: Program,
-  runner: Runner,
-): Promise<Independence> {
-  if (!hasRowAxis(signatureOf(ports))) return { independent: false, why: 'the graph has no row axis' }
-  const { rows } = manifest.batching
+interface Candidate {
+  readonly bundle: Bundle
+  readonly graph: Graph
+  readonly contract: Signature | undefined
+  readonly deployed: Deployed
+}
+
+async function tryVersion({ bundle, graph, contract, deployed }: Candidate, runner: Runner): Promise<Version | string> {
+  const { manifest, model, version } = bundle
+  const mapped = mapGraph(graph, manifest)
+  if (typeof mapped === 'string') return mapped
+  const ports = contract ? conform(mapped, contract) : mapped
+  if (typeof ports === 'string') return `version ${version} does not serve the contract of "${model}": ${ports}`
+  const padding = paddingOf(ports.inputs, manifest)
+  if (typeof padding === 'string') return padding
+  const { run } = deployed
+  const probed: Program = {
+    ...ports,
+    id: deployed.id,
+    batched: true,
+    runRows: Infinity,
+    repeatable: !manifest.sideEffects,
+    padding,
+  }
+  const rows = await independenceOf(manifest, probed, run)
+  const program = { ...probed, batched: rows.independent, runRows: runner.maxRows(model) }
+  const badPadding = program.repeatable ? await probePadding(program, manifest, run) : undefined
+  if (badPadding !== undefined) return badPadding
+  return { bundle, program, rows, firstRuns: await open(deployed, program, runner) }
+}
+
+/** Lets it warm up, now and whenever it is loaded again; returns what the runs took this time. */
+async function open(deployed: Deployed, program: Program, { clock, warmUpMs }: Runner): Promise<Version['firstRuns']> {
+  const firstRuns: Version['firstRuns'][number][] = []
+  let isFirst = true
+  const learn = (key: string, rows: number, computeMs: number) => {
+    if (isFirst) firstRuns.push({ key, rows, computeMs })
+  }
+  const budgetMs = program.repeatable ? warmUpMs : 0
+  await deployed.open((run) => warmUp({ program, budgetMs, clock, learn }, run))
+  isFirst = false
+  return firstRuns
+}
+
+async function independenceOf({ batching }: Bundle['manifest'], program: Program, run: Run): Promise<Independence> {
+  if (!hasRowAxis(signatureOf(program))) return { independent: false, why: 'the graph has no row axis' }
+  const { rows } = batching
   if (rows !== 'probe') return { independent: rows === 'independent', why: `the manifest says ${rows}` }
-  return probeRows(program, (each, works) => runner.run(each, works))
+  if (!program.repeatable) return { independent: false, why: 'not tried: the model has side effects' }
+  return probeRows(program, run)
 }
 
 /** ONNX Runtime's own words, with what to do about the common cases. */
 function explainLoad(problem: string): string {
+  if (problem.startsWith('provider ') || problem.startsWith('the worker died')) return problem
   const said = problem
     .replace(/^.*?failed:\s*/s, '')
     .replace(/^\/onnxruntime_src\/.*?\) /s, '')

@@ -45,6 +45,33 @@ export const manifestSchema = z.strictObject({
     .strictObject({ rows: z.enum(['independent', 'dependent', 'probe']) })
     .default({ rows: 'probe' })
     .describe('Whether rows of different requests may share a run. `probe` lets the gateway find out at load.'),
+  padding: z
+    .record(
+      z.string(),
+      z.strictObject({
+        buckets: z
+          .array(z.int().min(1))
+          .min(1)
+          .max(32)
+          .describe('Sizes up to which requests are filled; what is larger than all shares runs with its equals only.'),
+        mask: z
+          .string()
+          .optional()
+          .describe('The input that is 1 where there is something and 0 where it is filled up.'),
+        values: z
+          .record(z.string(), z.number())
+          .default({})
+          .describe('What an input is filled up with, by its name; 0 without.'),
+      }),
+    )
+    .default({})
+    .describe(
+      'Dimensions, by name, that may be filled up so that requests of several sizes share runs: only if the answer stays the same, which is tried at load. Outputs that have the dimension are cut back.',
+    ),
+  sideEffects: z
+    .boolean()
+    .default(false)
+    .describe('Whether a run does more than answer, so that none may be repeated when it fails.'),
   inputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
   outputs: z.record(z.string(), mapping).default({}).describe("Contract name to the graph's, where they differ."),
 })

@@ -18,6 +18,8 @@ export interface Bundle {
   readonly file: string
   /** Over every file of the version, so that two bundles with equal digests are the same to the last byte. */
   readonly digest: string
+  /** Of all its files together. */
+  readonly bytes: number
   readonly manifest: Manifest
   /** Ready requests with real rows, if the version has any: files in its folder `samples`. */
   readonly samples: readonly string[]
@@ -115,7 +117,7 @@ async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mi
     const root = folder ?? dirname(file)
     const names = folder ? await filesBelow(folder, others) : [basename(file)]
     const samples = names.filter((name) => /^samples\/[^/]+\.json$/.test(name)).map((name) => join(root, name))
-    const bundle = { model, version, file, digest: await digestOf(root, names), manifest: manifest.value, samples }
+    const bundle = { model, version, file, ...(await measure(root, names)), manifest: manifest.value, samples }
     return { bundle, mistakes }
   } catch (error) {
     const { path = file, code } = error as NodeJS.ErrnoException
@@ -139,15 +141,19 @@ async function filesBelow(folder: string, skipped: readonly string[], depth = 0)
 /** Of folders in a version. Beyond it a link probably leads in a circle. */
 const maxDepth = 8
 
-/** SHA-256 over the sorted list of names and their SHA-256, like a checksum file. */
-async function digestOf(root: string, names: readonly string[]): Promise<string> {
+/** SHA-256 over the sorted list of names and their SHA-256, like a checksum file; and how much that was. */
+async function measure(root: string, names: readonly string[]): Promise<{ digest: string; bytes: number }> {
+  let bytes = 0
   const whole = createHash('sha256')
   for (const name of names) {
     const own = createHash('sha256')
-    for await (const chunk of createReadStream(join(root, name))) own.update(chunk as Buffer)
+    for await (const chunk of createReadStream(join(root, name)) as AsyncIterable<Buffer>) {
+      own.update(chunk)
+      bytes += chunk.length
+    }
     whole.update(`${own.digest('hex')}  ${name}\n`)
   }
-  return `sha256:${whole.digest('hex')}`
+  return { digest: `sha256:${whole.digest('hex')}`, bytes }
 }
 
 const naturally = new Intl.Collator('en', { numeric: true })

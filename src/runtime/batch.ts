@@ -2,11 +2,13 @@
  * From requests to one batch and back: where each request's rows go in a slot, and which part of the outputs is whose.
  */
 import { numerics, type Datatype, type NumericArray, type NumericDatatype } from '../core/datatype.ts'
+import { paddedShape } from '../core/padding.ts'
 import type { Work } from '../core/run.ts'
 import type { GraphPort, Program, TensorSpec } from '../core/signature.ts'
 import { bytesOf, concatStrings, elementCount, isStrings, partOf } from '../core/tensor.ts'
 import type { Strings, Tensor, TensorData } from '../core/tensor.ts'
-import { align, frameHeadBytes, type Frame, type Placed } from './slab.ts'
+import { align, frameHeadBytes, type Frame, type Placed, type SlotMemory } from './frame.ts'
+import { cut, fillerOf, grow, isSameShape } from './padding.ts'
 
 /** An output that did not fit a slot because its size was not known; it came by message instead. */
 export interface Mailed {
@@ -20,12 +22,14 @@ export interface Batch {
   readonly works: readonly Work[]
   readonly rows: number
   readonly frame: Frame
+  /** Where in a slot the outputs begin and end. */
+  readonly inputBytes: number
   readonly bytes: number
   /** String inputs, joined; undefined where the input is numeric. */
   readonly strings: readonly (Strings | undefined)[]
 }
 
-/** Lays a batch out. All works have the same shapes but for their rows. */
+/** Lays a batch out. All works have the same shapes but for their rows, once they are filled up. */
 export function layOut(program: Program, works: readonly Work[]): Batch {
   const rows = works.reduce((sum, work) => sum + work.rows, 0)
   const strings = program.inputs.map(({ graph }, i) =>
@@ -38,10 +42,11 @@ export function layOut(program: Program, works: readonly Work[]): Batch {
     return { port: index, datatype, shape, offset, bytes }
   }
   const inputs = program.inputs.map(({ graph }, i) => {
-    const own = works[0]!.inputs[i]!.shape
+    const own = shapeIn(program, i, works[0]!)
     const shape = program.batched ? [rows, ...own.slice(1)] : own
     return place(graph, shape, bytesNeeded(graph.datatype, shape, strings[i]))
   })
+  const inputBytes = end
   const sizes = namedSizes(program, inputs)
   const outputs = program.outputs.map(({ spec, graph }): Placed => {
     const shape = graph.datatype === 'BYTES' ? undefined : knownShape(spec, sizes, program.batched ? rows : undefined)
@@ -53,10 +58,17 @@ export function layOut(program: Program, works: readonly Work[]): Batch {
     program,
     works,
     rows,
-    frame: { session: program.session, rows, runRows, inputs, outputs },
+    frame: { rows, runRows, inputs, outputs },
+    inputBytes,
     bytes: end,
     strings,
   }
+}
+
+/** An input's shape as a batch holds it. */
+function shapeIn({ inputs, padding }: Program, input: number, { inputs: tensors }: Work): readonly number[] {
+  const { shape } = tensors[input]!
+  return padding.size === 0 ? shape : paddedShape(inputs[input]!.spec.shape, shape, padding)
 }
 
 function bytesNeeded(datatype: Datatype, shape: readonly number[], strings: Strings | undefined): number {
@@ -87,7 +99,7 @@ function knownShape(spec: TensorSpec, sizes: Map<string, number>, rows: number |
 }
 
 /** Copies every request's rows to their place in the slot. */
-export function fill({ program, works, frame, strings }: Batch, slot: SharedArrayBuffer): void {
+export function fill({ program, works, frame, strings }: Batch, slot: SlotMemory): void {
   for (const [i, { offset, datatype, bytes }] of frame.inputs.entries()) {
     const text = strings[i]
     if (text) {
@@ -100,7 +112,7 @@ export function fill({ program, works, frame, strings }: Batch, slot: SharedArra
     const same = program.inputs[i]!.spec.datatype === datatype
     let at = 0
     for (const work of works) {
-      const data = work.inputs[i]!.data as NumericArray
+      const data = filledUp(program, i, work)
       if (!same) assign(target.subarray(at, at + data.length), data)
       else if (data.byteLength < largeBytes) target.set(data as never, at)
       else copyBytes(data, slot, offset + at * width)
@@ -109,11 +121,20 @@ export function fill({ program, works, frame, strings }: Batch, slot: SharedArra
   }
 }
 
+/** An input's elements, filled up to the size that the batch has for it. */
+function filledUp(program: Program, input: number, work: Work): NumericArray {
+  const { shape, data } = work.inputs[input]! as Tensor & { data: NumericArray }
+  if (program.padding.size === 0) return data
+  const { spec } = program.inputs[input]!
+  const whole = paddedShape(spec.shape, shape, program.padding)
+  return isSameShape(shape, whole) ? data : grow({ data, shape }, whole, fillerOf(spec, shape, program.padding))
+}
+
 /** From here a copy outweighs the views it needs. */
 const largeBytes = 4_096
 
 /** `Buffer.copy` and not `set`: into shared memory that is not aligned the latter is ten times slower. */
-function copyBytes(data: NumericArray, slot: SharedArrayBuffer, at: number): void {
+function copyBytes(data: NumericArray, slot: SlotMemory, at: number): void {
   Buffer.from(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength).copy(Buffer.from(slot, at))
 }
 
@@ -127,7 +148,7 @@ function assign(target: NumericArray, source: NumericArray): void {
 }
 
 /** Gives each work its outputs; or says why they make no sense. */
-export function split(batch: Batch, slot: SharedArrayBuffer, mailed: readonly Mailed[]): Tensor[][] | string {
+export function split(batch: Batch, slot: SlotMemory, mailed: readonly Mailed[]): Tensor[][] | string {
   const { program, works, frame, rows } = batch
   const shares: Tensor[][] = works.map(() => [])
   for (const [i, { spec, graph }] of program.outputs.entries()) {
@@ -139,17 +160,33 @@ export function split(batch: Batch, slot: SharedArrayBuffer, mailed: readonly Ma
     const perRow = elementCount(tail)
     let from = 0
     for (const [w, work] of works.entries()) {
-      const own = program.batched ? [work.rows, ...tail] : shape
+      const whole = program.batched ? [work.rows, ...tail] : shape
       const to = from + (program.batched ? work.rows * perRow : elementCount(shape))
-      shares[w]!.push({ name, datatype, shape: own, data: partOf(data, from, to) })
+      const part = partOf(data, from, to)
+      const own = program.padding.size === 0 ? whole : ownShape(program, work, spec, whole)
+      const share = isSameShape(own, whole) ? part : cut({ data: part, shape: whole }, own)
+      shares[w]!.push({ name, datatype, shape: own, data: share })
       from = to
     }
   }
   return shares
 }
 
+/** An output's shape without what was filled up: its dimensions are as large as those of the same name in the inputs. */
+function ownShape({ inputs, padding }: Program, work: Work, spec: TensorSpec, whole: readonly number[]): number[] {
+  return whole.map((size, axis) => {
+    const dim = spec.shape[axis]
+    if (typeof dim !== 'string' || !padding.has(dim)) return size
+    for (const [i, { spec: input }] of inputs.entries()) {
+      const at = input.shape.indexOf(dim)
+      if (at > 0) return Math.min(size, work.inputs[i]!.shape[at]!)
+    }
+    return size
+  })
+}
+
 /** An output of the whole batch, in memory that stays when the slot is filled again. */
-function outputOf(placed: Placed, output: number, slot: SharedArrayBuffer, mailed: readonly Mailed[]) {
+function outputOf(placed: Placed, output: number, slot: SlotMemory, mailed: readonly Mailed[]) {
   if (placed.offset < 0) return mailed.find((each) => each.output === output)!
   const { array } = numerics[placed.datatype as NumericDatatype]
   const inSlot = new array(slot, placed.offset, elementCount(placed.shape))

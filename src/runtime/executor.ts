@@ -1,205 +1,127 @@
 /**
- * An executor is one worker as the gateway's thread sees it: a slab whose slots are filled in turn, and the runs that
- * are under way. When its worker dies, the runs are reported lost, and a new worker with the same sessions takes over.
+ * An executor is leave to run one batch at a time: there are as many as runs may be under way at once. It has a worker for
+ * each version that is loaded, runs the batches it is given in their order, and keeps the next one ready behind the one
+ * that runs.
  */
-import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads'
 import type { Clock } from '../core/clock.ts'
 import type { Ran, Work } from '../core/run.ts'
-import type { Graph, Program } from '../core/signature.ts'
-import { fill, layOut, split, type Batch } from './batch.ts'
-import { maxSlotBytes, Slab, slotState } from './slab.ts'
-import type { Loaded, Mail, Order, WorkerData } from './worker.ts'
+import type { Program } from '../core/signature.ts'
+import { slots } from './channel.ts'
+import type { Instance } from './instance.ts'
+import type { RuntimeOptions } from './options.ts'
+import type { Staged } from './worker.ts'
 
 export interface ExecutorOptions {
-  readonly slots: number
-  /** Heap of the worker in MiB. Native memory, where weights and tensors live, is beside it. */
-  readonly heapMb: number
-  readonly threads: number
+  readonly watchdog: RuntimeOptions['watchdog']
   readonly clock: Clock
-  /** Told when a slot is free that was not, or a worker is alive again. */
+  /** Told when it can take a batch that it could not take before. */
   readonly onFree: () => void
-  /** Told that a worker died and is being replaced, or that a new one could not be given all sessions. */
-  readonly onTrouble: (reason: string) => void
 }
 
 interface Run {
-  readonly batch: Batch
-  readonly slot: number
+  readonly programId: number
+  readonly instance: Instance
+  readonly staged: Staged
+  readonly limitMs: number
   readonly resolve: (ran: Ran) => void
+  isSubmitted: boolean
+  /** How long it has been at the head, as far as this thread was awake. */
+  ageMs: number
 }
 
-const firstRestartMs = 50
-const slowestRestartMs = 10_000
+/** How often runs are looked after. */
+const tickMs = 100
 
 export class Executor {
-  deaths = 0
-  alive = false
   readonly #options: ExecutorOptions
-  readonly #files = new Map<number, string>()
-  readonly #loads = new Map<number, (loaded: Loaded) => void>()
+  /** By the number of the program. */
+  readonly #instances = new Map<number, Instance>()
   readonly #runs: Run[] = []
-  #slab!: Slab
-  #mail!: MessagePort
-  #nextSlot = 0
-  #restartMs = firstRestartMs
-  #closing = false
-  #cancelRestart: (() => void) | undefined
-  /** Settles when the worker there is, or the last there was, has gone. */
-  #ended!: Promise<void>
+  #tickedAt = 0
+  #isWatching = false
 
   constructor(options: ExecutorOptions) {
     this.#options = options
-    this.#start()
-    this.alive = true
   }
 
   get free(): boolean {
-    return this.alive && this.#runs.length < this.#slab.slots
+    return this.#runs.length < slots
   }
 
   get idle(): boolean {
     return this.#runs.length === 0
   }
 
-  /** Loads a model file under a session number; says what the graph is, or what is wrong with the file. */
-  async load(session: number, file: string): Promise<Graph | string> {
-    const loaded = await this.#load(session, file)
-    if ('problem' in loaded) return loaded.problem
-    this.#files.set(session, file)
-    return loaded.graph
+  /** Whether it has a worker for a program. */
+  takes({ id }: Pick<Program, 'id'>): boolean {
+    return this.#instances.get(id)?.worker !== undefined
   }
 
-  /** Copies the works into the next slot and runs them together. Call only when `free`. */
-  async run(program: Program, works: readonly Work[]): Promise<Ran> {
-    const slot = this.#nextSlot
-    const batch = this.#stage(slot, program, works)
-    if (typeof batch === 'string') return { kind: 'failed', reason: batch }
-    this.#nextSlot = (slot + 1) % this.#slab.slots
+  /** Whether a batch of a program is with it. */
+  holds(id: number): boolean {
+    return this.#runs.some(({ programId }) => programId === id)
+  }
+
+  host(id: number, instance: Instance): void {
+    this.#instances.set(id, instance)
+  }
+
+  dismiss(id: number): void {
+    this.#instances.delete(id)
+  }
+
+  /** Stages a batch and runs it when its turn comes. Call only when `free`, and with what it `takes`. */
+  async run(program: Program, works: readonly Work[], expectedMs?: number): Promise<Ran> {
+    const instance = this.#instances.get(program.id)
+    const staged = instance?.worker?.stage(program, works)
+    if (!instance || !staged) return { kind: 'unstarted' }
+    if (typeof staged === 'string') return { kind: 'failed', reason: staged }
     return new Promise((resolve) => {
-      this.#runs.push({ batch, slot, resolve })
-      this.#slab.submit(slot)
-      if (this.#runs.length === 1) void this.#watch(this.#slab)
+      const limitMs = this.#limitMs(expectedMs)
+      this.#runs.push({ programId: program.id, instance, staged, limitMs, resolve, isSubmitted: false, ageMs: 0 })
+      this.#advance()
+      this.#watch()
     })
   }
 
-  /** Fills a slot; or says why the batch cannot be held. */
-  #stage(slot: number, program: Program, works: readonly Work[]): Batch | string {
-    const batch = layOut(program, works)
-    if (batch.bytes > maxSlotBytes) return `the batch needs ${batch.bytes} bytes, more than a slot can have`
-    try {
-      this.#slab.reserve(slot, batch.bytes)
-    } catch {
-      return `there is no memory for a batch of ${batch.bytes} bytes`
-    }
-    this.#slab.writeFrame(slot, batch.frame)
-    fill(batch, this.#slab.slot(slot))
-    return batch
+  /** Hands over what may be: the first run, and the next if it is the same worker's, which keeps their order itself. */
+  #advance(): void {
+    const [head, next] = this.#runs
+    if (head && !head.isSubmitted) this.#submit(head)
+    if (next && !next.isSubmitted && next.staged.worker === head?.staged.worker) this.#submit(next)
   }
 
-  /** Lets the worker finish what it has and leave. */
-  async close(): Promise<void> {
-    this.#closing = true
-    this.#cancelRestart?.()
-    this.#order({ kind: 'leave' })
-    await this.#ended
-  }
-
-  #start(): void {
-    const { slots, heapMb } = this.#options
-    const { port1, port2 } = new MessageChannel()
-    const slab = Slab.create(slots)
-    const worker = new Worker(new URL('./worker.ts', import.meta.url), {
-      workerData: { memory: slab.memory, mail: port2 } satisfies WorkerData,
-      transferList: [port2],
-      resourceLimits: { maxOldGenerationSizeMb: heapMb },
-    })
-    let reason = 'it left without being told to'
-    worker.on('message', (loaded: Loaded) => this.#loads.get(loaded.session)?.(loaded))
-    worker.on('error', (error) => (reason = error instanceof Error ? error.message : String(error)))
-    this.#ended = new Promise((resolve) => {
-      worker.on('exit', () => {
-        resolve()
-        this.#buryWorker(reason)
-      })
-    })
-    this.#slab = slab
-    this.#mail = port1
-    this.#nextSlot = 0
-  }
-
-  #load(session: number, file: string): Promise<Loaded> {
-    return new Promise((resolve) => {
-      this.#loads.set(session, (loaded) => {
-        this.#loads.delete(session)
-        resolve(loaded)
-      })
-      this.#order({ kind: 'load', session, file, options: { threads: this.#options.threads } })
-    })
-  }
-
-  #order(order: Order): void {
-    this.#mail.postMessage(order)
-    this.#slab.wake()
-  }
-
-  /** Completes runs in the order of the ring for as long as there are any. */
-  async #watch(slab: Slab): Promise<void> {
-    while (this.#runs.length > 0 && slab === this.#slab) {
-      const seen = slab.doneCount
-      this.#collect()
-      if (this.#runs.length > 0) await slab.finished(seen)
-    }
-  }
-
-  #collect(): void {
-    for (let run = this.#runs[0]; run && this.#isOver(run); run = this.#runs[0]) {
-      this.#runs.shift()
-      run.resolve(this.#complete(run))
+  #submit(run: Run): void {
+    run.isSubmitted = true
+    run.staged.worker.submit(run.staged, (ran) => {
+      this.#runs.splice(this.#runs.indexOf(run), 1)
+      if (ran.kind === 'done') run.instance.succeeded()
+      run.resolve(ran)
+      this.#advance()
       this.#options.onFree()
-    }
+    })
   }
 
-  #isOver({ slot }: Run): boolean {
-    const state = this.#slab.state(slot)
-    return state === slotState.done || state === slotState.mailed
+  #limitMs(expectedMs: number | undefined): number {
+    const { factor, leastMs, mostMs } = this.#options.watchdog
+    return expectedMs === undefined ? mostMs : Math.min(mostMs, Math.max(leastMs, factor * expectedMs))
   }
 
-  #complete({ batch, slot }: Run): Ran {
-    const mailed = this.#slab.state(slot) === slotState.mailed
-    const mail: Mail = mailed ? receiveMessageOnPort(this.#mail)!.message : { outputs: [] }
-    const computeMs = this.#slab.computeMs(slot)
-    this.#restartMs = firstRestartMs
-    const outputs = 'failed' in mail ? mail.failed : split(batch, this.#slab.slot(slot), mail.outputs)
-    this.#slab.release(slot)
-    if (typeof outputs === 'string') return { kind: 'failed', reason: outputs }
-    return { kind: 'done', outputs, computeMs }
+  #watch(): void {
+    if (this.#isWatching) return
+    const { clock } = this.#options
+    this.#isWatching = true
+    this.#tickedAt = clock.now()
+    clock.after(tickMs, () => this.#tick())
   }
 
-  #buryWorker(reason: string): void {
-    this.alive = false
-    this.#collect()
-    this.#mail.close()
-    if (this.#closing) return
-    this.deaths++
-    this.#options.onTrouble(`it died and is being replaced: ${reason}`)
-    for (const [session, loaded] of this.#loads) loaded({ session, problem: `the worker died: ${reason}` })
-    const [running, ...staged] = this.#runs.splice(0)
-    running?.resolve({ kind: 'lost' })
-    for (const { resolve } of staged) resolve({ kind: 'unstarted' })
-    this.#slab.ring()
-    this.#cancelRestart = this.#options.clock.after(this.#restartMs, () => void this.#restart())
-    this.#restartMs = Math.min(this.#restartMs * 2, slowestRestartMs)
-  }
-
-  async #restart(): Promise<void> {
-    this.#start()
-    const deaths = this.deaths
-    for (const [session, file] of this.#files) {
-      const loaded = await this.#load(session, file)
-      if (this.deaths > deaths || this.#closing) return
-      if ('problem' in loaded) this.#options.onTrouble(`${file} cannot be loaded again: ${loaded.problem}`)
-    }
-    this.alive = true
-    this.#options.onFree()
+  /** A machine that slept, or a thread that was busy, is no reason to call a run slow: each tick counts as two at most. */
+  #tick(): void {
+    this.#isWatching = false
+    const [head] = this.#runs
+    if (!head) return
+    head.ageMs += Math.min(2 * tickMs, this.#options.clock.now() - this.#tickedAt)
+    if (head.ageMs > head.limitMs) head.staged.worker.abandon()
+    this.#watch()
   }
 }

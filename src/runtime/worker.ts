@@ -1,97 +1,136 @@
-/**
- * A worker thread: it holds sessions and runs the batches that the gateway puts into its slab, one after another.
- *
- * It leaves only between runs, when it is told to. A thread that is terminated inside a native run aborts the process.
- */
-import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads'
-import { systemClock } from '../core/clock.ts'
-import type { Graph } from '../core/signature.ts'
-import { isStrings } from '../core/tensor.ts'
-import { Session, type SessionOptions } from './backends/onnx.ts'
-import type { Mailed } from './batch.ts'
-import { Slab, slotState, type SlabMemory } from './slab.ts'
+/** A worker as the gateway's thread sees it: one thread or process that holds one session, from its start to its end. */
+import type { Ran, Run, Work } from '../core/run.ts'
+import type { Program } from '../core/signature.ts'
+import { openChannel } from './backends.ts'
+import { fill, layOut, split, type Batch } from './batch.ts'
+import { slots, type Channel, type Loaded, type Results } from './channel.ts'
+import { maxSlotBytes, writeFrame, type SlotMemory } from './frame.ts'
+import type { WorkerOptions } from './options.ts'
 
-export interface WorkerData {
-  readonly memory: SlabMemory
-  /** Orders to the worker, and what of a run's results does not fit a slot. Read without events: a worker that waits in
-   * `Atomics.wait` hears none. */
-  readonly mail: MessagePort
+export interface Death {
+  readonly reason: string
+  /** It does not come back from a run and cannot be killed: it may yet, and then it goes. */
+  readonly isHanging: boolean
 }
 
-export type Order =
-  | { readonly kind: 'load'; readonly session: number; readonly file: string; readonly options: SessionOptions }
-  | { readonly kind: 'leave' }
+/** A batch that lies in a slot of its worker. */
+export interface Staged {
+  readonly worker: Worker
+  readonly batch: Batch
+  readonly slot: number
+  readonly memory: SlotMemory
+}
 
-/** The answer to a `load`: the graph, or why there is none. */
-export type Loaded =
-  | { readonly session: number; readonly graph: Graph }
-  | { readonly session: number; readonly problem: string }
+interface Submitted {
+  readonly staged: Staged
+  readonly over: (ran: Ran) => void
+}
 
-/** What a slot in the state `mailed` left to say. */
-export type Mail = { readonly failed: string } | { readonly outputs: readonly Mailed[] }
+export class Worker {
+  /** False once it died, hangs, or was told to leave. */
+  alive = true
+  /** It was left alone in a run: nobody knows whether it comes back. */
+  isHanging = false
+  /** Settles when nothing of it is left. */
+  readonly gone: Promise<void>
+  readonly #channel: Channel
+  readonly #onDeath: (death: Death) => void
+  readonly #submitted: Submitted[] = []
+  #onLoaded: ((loaded: Loaded) => void) | undefined
+  #nextSlot = 0
 
-const { memory, mail } = workerData as WorkerData
-const slab = new Slab(memory)
-const sessions = new Map<number, Session>()
+  constructor(options: WorkerOptions, onDeath: (death: Death) => void) {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.gone = promise
+    this.#onDeath = onDeath
+    this.#channel = openChannel(options, {
+      onLoaded: (loaded) => this.#onLoaded?.(loaded),
+      onDone: (_, results) => this.#finish(results),
+      onExit: (reason) => {
+        this.#end({ reason, isHanging: false })
+        resolve()
+      },
+    })
+  }
 
-await serve()
-for (const session of sessions.values()) await session.release()
-mail.close()
+  /** Bytes of memory that it has of its own. */
+  get memory(): number | undefined {
+    return this.#channel.memory()
+  }
 
-async function serve(): Promise<void> {
-  for (let slot = 0; ;) {
-    const seen = slab.wakeCount
-    for (let post = receiveMessageOnPort(mail); post; post = receiveMessageOnPort(mail)) {
-      const order = post.message as Order
-      if (order.kind === 'leave') return
-      await obey(order)
+  load(file: string, options: WorkerOptions): Promise<Loaded> {
+    return new Promise((resolve) => {
+      this.#onLoaded = resolve
+      this.#channel.tell({ kind: 'load', file, options })
+    })
+  }
+
+  /** Runs a batch at once, for whoever does not go through an executor. */
+  readonly run: Run = async (program, works) => {
+    const staged = this.stage(program, works)
+    if (typeof staged === 'string') return { kind: 'failed', reason: staged }
+    return new Promise((resolve) => this.submit(staged, resolve))
+  }
+
+  /** Fills the next slot; or says why the batch cannot be held. What was staged has to be submitted before there is more. */
+  stage(program: Program, works: readonly Work[]): Staged | string {
+    const batch = layOut(program, works)
+    if (batch.bytes > maxSlotBytes) return `the batch needs ${batch.bytes} bytes, more than a slot can have`
+    const slot = this.#nextSlot
+    let memory: SlotMemory
+    try {
+      memory = this.#channel.reserve(slot, batch.bytes)
+    } catch {
+      return `there is no memory for a batch of ${batch.bytes} bytes`
     }
-    if (slab.state(slot) === slotState.queued) {
-      await run(slot)
-      slot = (slot + 1) % slab.slots
-    } else slab.sleep(seen)
+    this.#nextSlot = (slot + 1) % slots
+    writeFrame(memory, batch.frame)
+    fill(batch, memory)
+    return { worker: this, batch, slot, memory }
   }
-}
 
-async function obey({ session, file, options }: Extract<Order, { kind: 'load' }>): Promise<void> {
-  const loaded = await load(file, options)
-  if (loaded instanceof Session) sessions.set(session, loaded)
-  const reply = loaded instanceof Session ? { graph: loaded.graph } : { problem: loaded }
-  parentPort!.postMessage({ session, ...reply } satisfies Loaded)
-}
-
-async function load(file: string, options: SessionOptions): Promise<Session | string> {
-  try {
-    return await Session.load(file, options)
-  } catch (error) {
-    return messageOf(error)
+  /** Runs what was staged; at once it tells that there is no worker for it, if there is none any more. */
+  submit(staged: Staged, over: (ran: Ran) => void): void {
+    if (!this.alive) return over({ kind: 'unstarted' })
+    this.#submitted.push({ staged, over })
+    this.#channel.submit(staged.slot, staged.batch)
   }
-}
 
-async function run(slot: number): Promise<void> {
-  const frame = slab.readFrame(slot)
-  const startedAt = systemClock.now()
-  let results: Mail
-  try {
-    const session = sessions.get(frame.session)
-    if (!session) throw new Error('the file could not be loaded again after a worker died')
-    results = { outputs: await session.run(frame, slab.slot(slot)) }
-  } catch (error) {
-    results = { failed: messageOf(error) }
+  /** It has taken too long: kills it, or leaves it alone. */
+  abandon(): void {
+    if (!this.alive || this.#channel.kill()) return
+    this.isHanging = true
+    this.#end({ reason: 'it hangs in a run, and a thread cannot be ended there: it is left alone', isHanging: true })
+    this.leave()
   }
-  const computeMs = systemClock.now() - startedAt
-  const nothingToSay = 'outputs' in results && results.outputs.length === 0
-  if (!nothingToSay) mail.postMessage(results, buffersOf(results))
-  slab.finish(slot, nothingToSay ? slotState.done : slotState.mailed, computeMs)
-}
 
-function buffersOf(results: Mail): ArrayBuffer[] {
-  if ('failed' in results) return []
-  return results.outputs.flatMap(({ data }) =>
-    isStrings(data) ? [data.offsets.buffer, data.bytes.buffer] : [data.buffer],
-  ) as ArrayBuffer[]
-}
+  /** Ends it whatever it does; says whether that can be done. */
+  kill(): boolean {
+    return this.#channel.kill()
+  }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  /** Lets it leave once it is done with what it runs. */
+  leave(): void {
+    this.alive = false
+    this.#channel.tell({ kind: 'leave' })
+  }
+
+  #finish({ computeMs, mail }: Results): void {
+    const submitted = this.#submitted.shift()
+    // Of a thread that came back late.
+    if (!submitted) return
+    const { staged, over } = submitted
+    const outputs = mail && 'failed' in mail ? mail.failed : split(staged.batch, staged.memory, mail?.outputs ?? [])
+    over(typeof outputs === 'string' ? { kind: 'failed', reason: outputs } : { kind: 'done', outputs, computeMs })
+  }
+
+  #end(death: Death): void {
+    if (!this.alive) return
+    this.alive = false
+    this.#onLoaded?.({ problem: `the worker died: ${death.reason}` })
+    this.#onDeath(death)
+    const [running, ...staged] = this.#submitted.splice(0)
+    running?.over({ kind: 'lost', reason: death.reason, mayRepeat: !death.isHanging })
+    for (const { over } of staged) over({ kind: 'unstarted' })
+  }
 }

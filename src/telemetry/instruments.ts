@@ -2,11 +2,12 @@
  * The instruments: what is counted, by model version. Recording touches plain numbers only; Prometheus text is made when
  * somebody scrapes, because its client costs about a microsecond for each observation.
  */
-import { collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'prom-client'
+import { collectDefaultMetrics, Counter, Registry, type Metric } from 'prom-client'
 import type { Clock } from '../core/clock.ts'
 import { EdgeCounts, registerEdge } from './edge-counts.ts'
 import { Histogram, latencyBoundsMs, rowBounds } from './histogram.ts'
 import type { Journal, JournalListener, Outcome } from './journal.ts'
+import { registerVersions, type VersionState } from './version-gauges.ts'
 
 /** The phases of a request: in the lane's queue, in the run, and from arrival to the last byte. */
 const allPhases = ['queue', 'compute', 'total'] as const
@@ -66,12 +67,6 @@ export class VersionCounts {
   }
 }
 
-/** What the metrics need to know of the rest of the gateway at a scrape. */
-export interface Gauges {
-  readonly queues: () => Iterable<{ model: string; version: string; rows: number }>
-  readonly executors: () => Iterable<{ alive: boolean; deaths: number }>
-}
-
 /** Sizes of batches that are told apart. Clients choose their rows; beyond this many, powers of two stand for them. */
 const mostSizes = 512
 
@@ -82,9 +77,10 @@ export class Instruments {
   readonly #byModel = new Map<string, Map<string, VersionCounts>>()
   readonly #registry = new Registry()
 
-  constructor(clock: Clock, gauges: Gauges) {
+  /** `versions` is asked at each scrape. */
+  constructor(clock: Clock, versions: () => Iterable<VersionState>) {
     this.#clock = clock
-    this.#register(gauges)
+    this.#register(versions)
   }
 
   readonly listener: JournalListener = {
@@ -141,29 +137,10 @@ export class Instruments {
     if (outcome !== 'ok') counts.failedMs += totalMs
   }
 
-  #register({ queues, executors }: Gauges): void {
+  #register(versions: () => Iterable<VersionState>): void {
     const registers = [this.#registry]
     collectDefaultMetrics({ register: this.#registry })
-    new Gauge({
-      name: 'penstock_queue_rows',
-      help: 'Rows that wait for a run.',
-      labelNames: ['model', 'version'],
-      registers,
-      collect() {
-        for (const { model, version, rows } of queues()) this.set({ model, version }, rows)
-      },
-    })
-    new Gauge({
-      name: 'penstock_executors_alive',
-      help: 'Workers that can take a batch.',
-      registers,
-      collect() {
-        this.set([...executors()].filter(({ alive }) => alive).length)
-      },
-    })
-    this.#counter('penstock_executor_deaths_total', 'Workers that died and were replaced.', [], () => {
-      return [...executors()].map(({ deaths }) => ({ labels: {}, value: deaths }))
-    })
+    registerVersions(versions, registers)
     this.#registerCounters()
     this.#registerHistograms()
     registerEdge(this.edge, registers)

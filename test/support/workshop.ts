@@ -7,6 +7,7 @@ import { Lane, type LaneOptions } from '../../src/batching/lane.ts'
 import { policies } from '../../src/batching/policies.ts'
 import type { Done } from '../../src/batching/job.ts'
 import type { Clock } from '../../src/core/clock.ts'
+import { noPadding } from '../../src/core/padding.ts'
 import type { Priority } from '../../src/core/priority.ts'
 import { isRefusal, refuse } from '../../src/core/refusal.ts'
 import type { Ran, Work } from '../../src/core/run.ts'
@@ -99,6 +100,7 @@ function hand(clock: Clock, outcome: Outcome, batches: Batch[], onFree: () => vo
     get idle() {
       return staged.length === 0
     },
+    takes: () => own.alive,
     run(its: Program, works: readonly Work[]): Promise<Ran> {
       assert.ok(own.free, 'a batch for an executor that is not free')
       const batch: Batch = { program: its, works }
@@ -111,7 +113,9 @@ function hand(clock: Clock, outcome: Outcome, batches: Batch[], onFree: () => vo
 
 function ranAs(kind: Ran['kind'], works: readonly Work[], computeMs: number): Ran {
   if (kind === 'done') return { kind, outputs: works.map(({ inputs }) => inputs), computeMs }
-  return kind === 'failed' ? { kind, reason: 'as the test says' } : { kind }
+  const reason = 'as the test says'
+  if (kind === 'lost') return { kind, reason, mayRepeat: true }
+  return kind === 'failed' ? { kind, reason } : { kind }
 }
 
 /** Work that a run gives back: its list of inputs can be told from any other. */
@@ -119,7 +123,15 @@ export function work(rows = 1, key = ''): Work {
   return { rows, key, inputs: [] }
 }
 
-export const program: Program = { session: 0, inputs: [], outputs: [], batched: true, runRows: 64 }
+export const program: Program = {
+  id: 0,
+  inputs: [],
+  outputs: [],
+  batched: true,
+  runRows: 64,
+  repeatable: true,
+  padding: noPadding,
+}
 export const adaptive = (maxRows = 64) => policies.create({ kind: 'adaptive', maxRows })
 export const fixed = (maxRows: number, windowMs: number) => policies.create({ kind: 'fixed', maxRows, windowMs })
 
@@ -136,7 +148,11 @@ export function workshop(outcome: Outcome = () => ({ ms: 5 }), count = 1, weight
       policy: adaptive(),
       maxQueueRows: 4096,
       clock,
-      refused: () => (hands.some(({ alive }) => alive) ? undefined : refuse('not_ready', 'no worker')),
+      host: {
+        refused: () => (hands.some(({ alive }) => alive) ? undefined : refuse('not_ready', 'no worker')),
+        use: () => {},
+        readyAt: (now) => now,
+      },
       accounts,
       planner: arbiter,
       onRun: () => {},

@@ -1,5 +1,6 @@
 /** Whether what a body holds fits the model's contract and the limits, before it meets other requests in a batch. */
 import type { InferRequest, WantedOutput } from '../../core/call.ts'
+import { shapeKey } from '../../core/padding.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import { bindShapes, hasRowAxis, shapeMisfit, showShape, varies } from '../../core/signature.ts'
 import type { Signature, TensorSpec } from '../../core/signature.ts'
@@ -58,7 +59,7 @@ export function fit(
   const rows = rowAxis ? inputs[0]!.shape[0]! : 1
   const uneven = rowAxis ? inputs.find(({ shape }) => shape[0] !== rows) : undefined
   if (uneven) return invalid(`input "${uneven.name}" has ${uneven.shape[0]} rows and "${inputs[0]!.name}" has ${rows}`)
-  const key = manyShapes ? inputs.map(({ shape }) => shape.slice(1).join('x')).join(' ') : ''
+  const key = manyShapes ? shapeKey(inputs.map(({ shape }) => shape)) : ''
   return { ...rest, inputs, rows, key }
 }
 

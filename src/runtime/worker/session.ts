@@ -6,19 +6,11 @@ import { numerics, type Datatype } from '../../core/datatype.ts'
 import type { Dim, Graph, GraphPort } from '../../core/signature.ts'
 import { elementCount, joinStrings, stringAt, type TensorData } from '../../core/tensor.ts'
 import type { Mailed } from '../batch.ts'
-import type { Frame, Placed } from '../slab.ts'
-
-// ONNX Runtime's binding does not know Float16Array and fails on FP16 where the global exists. It looks when it is first
-// imported, so the global has to be gone before that, in this thread only.
-Reflect.deleteProperty(globalThis, 'Float16Array')
-const { InferenceSession, Tensor: OrtTensor } = await import('onnxruntime-node')
-type OrtSession = Awaited<ReturnType<typeof InferenceSession.create>>
-type OrtTensor = InstanceType<typeof OrtTensor>
-
-export interface SessionOptions {
-  /** Threads inside one run. With 1 there is no pool, so nothing spins while idle. */
-  readonly threads: number
-}
+import type { Device } from '../channel.ts'
+import type { Frame, Placed, SlotMemory } from '../frame.ts'
+import type { SessionOptions } from '../options.ts'
+import { openSession } from './providers.ts'
+import { OrtTensor, type OrtSession } from './ort.ts'
 
 const datatypeOf: Readonly<Record<string, Datatype>> = {
   bool: 'BOOL',
@@ -39,36 +31,48 @@ const typeOf = Object.fromEntries(Object.entries(datatypeOf).map(([type, datatyp
 
 export class Session {
   readonly graph: Graph
+  readonly device: Device
   readonly #session: OrtSession
+  /** The first run that went well, where there is a device that may be lost. */
+  #proof: { readonly frame: Frame; readonly slot: SlotMemory } | undefined
 
-  private constructor(session: OrtSession) {
+  private constructor(session: OrtSession, device: Device) {
     this.#session = session
+    this.device = device
     this.graph = {
       inputs: session.inputMetadata.map((each, i) => graphPort(each, i, 'input')),
       outputs: session.outputMetadata.filter((each) => each.isTensor).map((each, i) => graphPort(each, i, 'output')),
     }
   }
 
-  /** Throws an Error whose message says what is wrong with the file. */
-  static async load(file: string, { threads }: SessionOptions): Promise<Session> {
-    const session = await InferenceSession.create(file, {
-      executionProviders: ['cpu'],
-      graphOptimizationLevel: 'all',
-      executionMode: 'sequential',
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      enableMemPattern: false,
-      logSeverityLevel: 4,
-      extra: { session: { intra_op: { allow_spinning: '0' }, inter_op: { allow_spinning: '0' } } },
-    })
-    return new Session(session)
+  /** Throws an Error whose message says what is wrong with the file, or that no provider can be had. */
+  static async load(file: string, options: SessionOptions): Promise<Session> {
+    const { session, device } = await openSession(file, options)
+    return new Session(session, device)
   }
 
   /**
    * Runs the batch in a slot, in as many calls as its rows need. Outputs of known size are written in place; the others
    * are returned, and then one call has to do, because pieces of unknown size could not be put together in place.
    */
-  async run(frame: Frame, slot: SharedArrayBuffer): Promise<Mailed[]> {
+  async run(frame: Frame, slot: SlotMemory): Promise<Mailed[]> {
+    const mailed = await this.#run(frame, slot)
+    if (this.device.provider !== 'cpu') this.#proof ??= { frame, slot: slot.slice(0, endOf(frame)) }
+    return mailed
+  }
+
+  /** After a run that failed. Throws if what once went well fails too: then the device is lost, and the session with it. */
+  async checkDevice(): Promise<void> {
+    if (!this.#proof) return
+    try {
+      await this.#run(this.#proof.frame, this.#proof.slot)
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      throw new Error(`provider ${this.device.provider} has lost its device: ${why}`, { cause: error })
+    }
+  }
+
+  async #run(frame: Frame, slot: SlotMemory): Promise<Mailed[]> {
     const whole = frame.runRows === 0 || frame.rows <= frame.runRows
     const inPieces = !whole && frame.inputs.every(isNumeric) && frame.outputs.every(({ offset }) => offset >= 0)
     if (!inPieces) return this.#call(frame, slot)
@@ -78,7 +82,7 @@ export class Session {
     return []
   }
 
-  async #call(frame: Frame, slot: SharedArrayBuffer): Promise<Mailed[]> {
+  async #call(frame: Frame, slot: SlotMemory): Promise<Mailed[]> {
     const { inputs, outputs } = this.graph
     const feeds: Record<string, OrtTensor> = {}
     const fetches: Record<string, OrtTensor | null> = {}
@@ -97,6 +101,11 @@ export class Session {
   async release(): Promise<void> {
     await this.#session.release()
   }
+}
+
+/** Where its last tensor ends. */
+function endOf({ inputs, outputs }: Frame): number {
+  return Math.max(...[...inputs, ...outputs].map(({ offset, bytes }) => offset + bytes))
 }
 
 function isNumeric({ datatype }: Placed): boolean {
@@ -127,7 +136,7 @@ function graphPort({ name, isTensor, type, shape }: Metadata, index: number, rol
   return { index, name, datatype, shape: shape! }
 }
 
-function tensorAt(slot: SharedArrayBuffer, { datatype, shape, offset, bytes }: Placed): OrtTensor {
+function tensorAt(slot: SlotMemory, { datatype, shape, offset, bytes }: Placed): OrtTensor {
   if (datatype === 'BYTES') return new OrtTensor('string', readStrings(slot, offset, bytes, elementCount(shape)), shape)
   const { array, bytes: width } = numerics[datatype]
   const data = new array(slot, offset, bytes / width)
@@ -137,7 +146,7 @@ function tensorAt(slot: SharedArrayBuffer, { datatype, shape, offset, bytes }: P
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
 const toUtf8 = new TextEncoder()
 
-function readStrings(slot: SharedArrayBuffer, offset: number, length: number, count: number): string[] {
+function readStrings(slot: SlotMemory, offset: number, length: number, count: number): string[] {
   const offsets = new Uint32Array(slot, offset, count + 1).slice()
   const head = offsets.byteLength
   const bytes = new Uint8Array(slot, offset + head, length - head).slice()

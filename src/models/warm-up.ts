@@ -1,0 +1,57 @@
+/**
+ * Warm-up: batches of every size class, before a worker is given requests. The first runs of a session are slow, and with
+ * them it becomes known how long runs take.
+ */
+import type { Clock } from '../core/clock.ts'
+import type { Run } from '../core/run.ts'
+import type { Program } from '../core/signature.ts'
+import { sampleRows, spreads, trialSizes, evenSize } from './sample-rows.ts'
+
+export interface WarmUpOptions {
+  readonly program: Program
+  /** How long it may go on, milliseconds; the run under way then is waited for. */
+  readonly budgetMs: number
+  readonly clock: Clock
+  /** Told how long each run took. */
+  readonly learn: (key: string, rows: number, computeMs: number) => void
+}
+
+/** Each size is run so often, if there is time: three runs are enough for a fit. */
+const rounds = 3
+
+export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions, run: Run): Promise<void> {
+  if (budgetMs === 0) return
+  const recipe = await findRecipe(program, run)
+  if (!recipe) return
+  // What is made once, for a GPU it may be seconds, is not counted.
+  const endAt = clock.now() + budgetMs
+  for (let round = 0; round < rounds; round++) {
+    for (const rows of sizeClasses(program)) {
+      if (clock.now() >= endAt) return
+      const works = sampleRows(program, rows, { ...recipe, seed: round })
+      const ran = await run(program, works)
+      // The first round pays for what is made once.
+      if (ran.kind === 'done' && round > 0) learn(works[0]!.key, rows, ran.computeMs)
+    }
+  }
+}
+
+/** Powers of two, and the most there may be. */
+export function sizeClasses({ batched, runRows }: Pick<Program, 'batched' | 'runRows'>): number[] {
+  if (!batched) return [1]
+  const classes: number[] = []
+  for (let rows = 1; rows < runRows; rows *= 2) classes.push(rows)
+  return [...classes, runRows]
+}
+
+/** Rows that the model takes; undefined if none could be made up. */
+async function findRecipe(program: Program, run: Run) {
+  for (const size of trialSizes) {
+    for (const spread of spreads) {
+      const recipe = { sizeOf: evenSize(program, size), spread, seed: 0 }
+      const ran = await run(program, sampleRows(program, 1, recipe))
+      if (ran.kind === 'done') return recipe
+    }
+  }
+  return undefined
+}

@@ -1,0 +1,51 @@
+/**
+ * What a worker does, be it a thread or a process: it holds one session and runs the batches that come through its port,
+ * one after another. It leaves only between runs, when it is told to.
+ */
+import { systemClock } from '../../core/clock.ts'
+import type { Loaded, Mail, Order, Port, Task } from '../channel.ts'
+import { readFrame } from '../frame.ts'
+import { Session } from './session.ts'
+
+export async function serve(port: Port): Promise<void> {
+  let session: Session | string = 'nothing is loaded'
+  for (;;) {
+    const next = port.next()
+    if (next.kind === 'leave') break
+    if (next.kind === 'run') await run(port, next, session)
+    else {
+      session = await load(next)
+      port.loaded(typeof session === 'string' ? { problem: session } : loadedBy(session))
+    }
+  }
+  if (typeof session !== 'string') await session.release()
+}
+
+async function load({ file, options }: Extract<Order, { kind: 'load' }>): Promise<Session | string> {
+  return Session.load(file, options).catch(messageOf)
+}
+
+function loadedBy({ graph, device }: Session): Loaded {
+  return { graph, device }
+}
+
+async function run(port: Port, task: Task, session: Session | string): Promise<void> {
+  const { memory } = task
+  const frame = readFrame(memory)
+  const startedAt = systemClock.now()
+  let mail: Mail | undefined
+  try {
+    if (typeof session === 'string') throw new Error(session)
+    const outputs = await session.run(frame, memory)
+    if (outputs.length > 0) mail = { outputs }
+  } catch (error) {
+    mail = { failed: messageOf(error) }
+  }
+  port.finish(task, { computeMs: systemClock.now() - startedAt, mail })
+  // Whoever waits for this run has its answer; what comes next needs another worker.
+  if (mail && 'failed' in mail && typeof session !== 'string') await session.checkDevice()
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
