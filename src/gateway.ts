@@ -42,6 +42,8 @@ export interface Served extends Target {
   readonly counts: VersionCounts
   /** What runs it, and how long that takes as far as it is known. */
   runsOn(): Pick<VersionState, 'provider' | 'device'> & { readonly runMs: Lane['fit'] }
+  /** Why it cannot be run, if it will not be soon either. */
+  refused(): Refusal | undefined
 }
 
 export interface ServedModel {
@@ -254,7 +256,8 @@ export class Gateway {
     deployment.isAsked = () => !lane.empty
     const { independent: batched, why } = rows
     const served = { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows }
-    return { ...served, lane, deployment, counts, runsOn: () => ({ ...deviceOf(deployment), runMs: lane.fit }) }
+    const runsOn = () => ({ ...deviceOf(deployment), runMs: lane.fit })
+    return { ...served, lane, deployment, counts, runsOn, refused: () => deployment.refused() }
   }
 }
 

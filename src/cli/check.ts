@@ -16,7 +16,9 @@ export async function check(path: string): Promise<void> {
     for (const served of versions.values()) {
       const batching = served.batched ? `batches up to ${served.maxRows} rows` : 'runs requests one at a time'
       const standard = served.version === version ? ', answers requests that name no version' : ''
-      process.stdout.write(`  version ${served.version}: ${batching} (${served.why})${standard}\n`)
+      const { provider, device } = served.runsOn()
+      const where = `${provider}${device && ` (${device})`} in a ${served.deployment.options.worker.isolation}`
+      process.stdout.write(`  version ${served.version}: ${batching} (${served.why}), on ${where}${standard}\n`)
     }
   }
   const opened = await openEdge(file.config, gateway)

@@ -30,7 +30,7 @@ export const refusals = {
   internal: { status: 500, grpc: 13, retryable: false, title: 'a defect of the gateway' },
   overloaded: { status: 503, grpc: 14, retryable: true, title: 'more work is waiting than can be done' },
   draining: { status: 503, grpc: 14, retryable: true, title: 'the gateway is shutting down' },
-  not_ready: { status: 503, grpc: 14, retryable: true, title: 'the model has no live worker at the moment' },
+  not_ready: { status: 503, grpc: 14, retryable: true, title: 'no worker can load the model at the moment' },
   expired: { status: 504, grpc: 4, retryable: true, title: 'the deadline passed before there was an answer' },
   abandoned: { status: 499, grpc: 1, retryable: false, title: 'the client hung up; nobody reads this answer' },
 } as const satisfies Record<string, RefusalKind>

@@ -59,7 +59,7 @@ function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused:
     case 'model':
       return ok(metadataOf(model, version, address.version !== undefined))
     case 'modelReady':
-      return readiness({ name: model.name }, refused)
+      return readiness({ name: model.name }, refused ?? version.refused())
     case 'config':
       return ok(configOf(model, version))
     default:

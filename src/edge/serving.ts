@@ -14,6 +14,8 @@ export interface ServedVersion {
   readonly counts: VersionCounts
   /** What runs it, and how long that takes as far as it is known. */
   runsOn(): RunsOn
+  /** Why it cannot be run, if it will not be soon either. */
+  refused(): Refusal | undefined
 }
 
 export interface RunsOn {

@@ -52,7 +52,7 @@ export class Deployment {
   deaths = 0
   /** Loads that a request had to wait for. */
   coldStarts = 0
-  /** How long a load takes, warm-up included. */
+  /** How long it takes from the beginning of a load to the first worker that is ready. */
   loadMs = 0
   /** When somebody last asked for it. */
   usedAt: number
@@ -141,7 +141,8 @@ export class Deployment {
   async open(warmUp: (run: Run) => Promise<void>): Promise<void> {
     this.#warmUp = warmUp
     await Promise.all(this.#instances.map((instance) => instance.warmUp()))
-    this.#loadedNow()
+    this.#readyNow()
+    this.state = 'loaded'
   }
 
   /** Somebody asks for it. */
@@ -168,8 +169,9 @@ export class Deployment {
       if (problem !== undefined) return this.#fail(problem)
       if (!('problem' in loaded)) this.device = loaded.device
       await instance.warmUp()
+      if (instance === this.#instances[0]) this.#readyNow()
     }
-    this.#loadedNow()
+    this.state = 'loaded'
   }
 
   /** Lets the workers go, once they are done; settles when they are gone. */
@@ -248,11 +250,10 @@ export class Deployment {
     for (const instance of this.#instances) instance.replace()
   }
 
-  #loadedNow(): void {
+  #readyNow(): void {
     const now = this.options.clock.now()
     this.loadMs = now - this.#loadStartedAt
     this.loadedAt = now
-    this.state = 'loaded'
     this.#failedAt = -Infinity
   }
 
