@@ -116,6 +116,7 @@ function isRatherOut(job: Job, than: Job): boolean {
   return job.rank === than.rank ? job.account.jobs > than.account.jobs : job.rank > than.rank
 }
 
-function retryAfterS(ms: number): number {
+/** For the header: whole seconds, within reason. */
+export function retryAfterS(ms: number): number {
   return Math.min(60, Math.max(1, Math.ceil(ms / 1_000)))
 }

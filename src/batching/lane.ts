@@ -4,11 +4,11 @@
  */
 import type { Clock } from '../core/clock.ts'
 import { paddedShape, shapeKey } from '../core/padding.ts'
-import { refuse, type Refusal } from '../core/refusal.ts'
+import { refuse, Refusal } from '../core/refusal.ts'
 import type { Ran, Run, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
 import type { Accounts } from './accounts.ts'
-import { Admission, type Applicant } from './admission.ts'
+import { Admission, retryAfterS, type Applicant } from './admission.ts'
 import type { Curve } from './curve.ts'
 import { Job, type Claim, type Done } from './job.ts'
 import { isBetter, offerOf, type Offer, type Wait } from './offer.ts'
@@ -127,6 +127,9 @@ export class Lane {
   }
 
   #refusalOf(claim: Claim, applicant: Applicant | undefined): Refusal | undefined {
+    const now = this.#options.clock.now()
+    const readyAt = this.readyAt(now)
+    if (readyAt > claim.deadline) return notLoaded(readyAt - now)
     const full = this.#admission.full(claim)
     if (full || !applicant) return full
     return this.#admission.late(applicant, this.#options.planner.momentFor(this))
@@ -245,6 +248,10 @@ function padded(work: Work, { inputs, padding }: Program): Work {
 
 function tooLate(): Refusal {
   return refuse('expired', 'the deadline passed before the model answered')
+}
+
+function notLoaded(ms: number): Refusal {
+  return new Refusal('not_ready', 'the model is being loaded, which takes longer than the deadline', retryAfterS(ms))
 }
 
 function hungUp(): Refusal {
