@@ -7,7 +7,7 @@ import { conform, mapGraph, signatureOf } from './contract.ts'
 import { paddingOf, probePadding } from './padding.ts'
 import { probeRows, type Independence } from './probe.ts'
 import type { Bundle } from './store.ts'
-import { warmUp } from './warm-up.ts'
+import { warmUp, type WarmUpOptions } from './warm-up.ts'
 
 export interface Version {
   readonly bundle: Bundle
@@ -113,13 +113,10 @@ async function tryVersion({ bundle, graph, contract, deployed }: Candidate, runn
 /** Lets it warm up, now and whenever it is loaded again; returns what the runs took this time. */
 async function open(deployed: Deployed, program: Program, { clock, warmUpMs }: Runner): Promise<Version['firstRuns']> {
   const firstRuns: Version['firstRuns'][number][] = []
-  let isFirst = true
-  const learn = (key: string, rows: number, computeMs: number) => {
-    if (isFirst) firstRuns.push({ key, rows, computeMs })
-  }
+  let learn: WarmUpOptions['learn'] = (key, rows, computeMs) => void firstRuns.push({ key, rows, computeMs })
   const budgetMs = program.repeatable ? warmUpMs : 0
   await deployed.open((run) => warmUp({ program, budgetMs, clock, learn }, run))
-  isFirst = false
+  learn = undefined
   return firstRuns
 }
 
@@ -136,8 +133,11 @@ function explainLoad(problem: string): string {
   if (problem.startsWith('provider ') || problem.startsWith('the worker died')) return problem
   const said = problem
     .replace(/^.*?failed:\s*/s, '')
-    .replace(/^\/onnxruntime_src\/.*?\) /s, '')
+    .replace(/(^|\s)\/onnxruntime_src\/.*?\) (\[ONNXRuntimeError\] : \d+ : \w+ : )?/s, '$1')
+    .replace(/\b\w+\.cc:\d+ \w+ /, '')
     .trim()
+  if (/[Ee]xternal (data|initializer)/.test(said))
+    return `its weights are in a file of their own, and that cannot be used: ${said}`
   if (/Unsupported data type: 16\b/.test(problem)) {
     return 'an input or output is BF16, which ONNX Runtime for Node cannot pass: export it as FP16 or FP32'
   }

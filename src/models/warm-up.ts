@@ -12,26 +12,29 @@ export interface WarmUpOptions {
   /** How long it may go on, milliseconds; the run under way then is waited for. */
   readonly budgetMs: number
   readonly clock: Clock
-  /** Told how long each run took. */
-  readonly learn: (key: string, rows: number, computeMs: number) => void
+  /** Told how long runs take; undefined if that is known already, and then each size is run once. */
+  readonly learn: ((key: string, rows: number, computeMs: number) => void) | undefined
 }
 
-/** Each size is run so often, if there is time: three runs are enough for a fit. */
-const rounds = 3
+/** What is learnt from: the first run of a size pays for what is made once, and a few more are enough. */
+const learntRuns = 2
+/** The part of the budget after which one run of each size has to do. */
+const thriftyPart = 0.1
 
 export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions, run: Run): Promise<void> {
   if (budgetMs === 0) return
   const recipe = await findRecipe(program, run)
   if (!recipe) return
   // What is made once, for a GPU it may be seconds, is not counted.
-  const endAt = clock.now() + budgetMs
-  for (let round = 0; round < rounds; round++) {
-    for (const rows of sizeClasses(program)) {
-      if (clock.now() >= endAt) return
-      const works = sampleRows(program, rows, { ...recipe, seed: round })
+  const startedAt = clock.now()
+  for (const rows of sizeClasses(program)) {
+    const works = sampleRows(program, rows, recipe)
+    if (clock.now() >= startedAt + budgetMs) return
+    await run(program, works)
+    for (let i = 0; learn && i < learntRuns; i++) {
       const ran = await run(program, works)
-      // The first round pays for what is made once.
-      if (ran.kind === 'done' && round > 0) learn(works[0]!.key, rows, ran.computeMs)
+      if (ran.kind === 'done') learn(works[0]!.key, rows, ran.computeMs)
+      if (clock.now() >= startedAt + thriftyPart * budgetMs) break
     }
   }
 }

@@ -104,13 +104,14 @@ export class Instance {
   }
 
   #lost(worker: Worker, death: Death): void {
-    const { mayReplace, onDeath } = this.#options
+    const { mayReplace, onDeath, onProblem } = this.#options
     if (this.worker !== worker) this.problem = `its worker died before it was ready: ${death.reason}`
     this.worker = undefined
     onDeath(death, worker)
     if (this.#isClosed) return
-    if (mayReplace()) this.#restartSoon()
-    else this.problem = 'its threads hang in their runs'
+    if (mayReplace()) return this.#restartSoon()
+    this.problem = 'too many of its threads hang in their runs'
+    onProblem(this.problem)
   }
 
   #restartSoon(): void {

@@ -67,6 +67,7 @@ class SocketPort implements Port {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 preferAsVictim()
+await endWithGateway()
 await serve(new SocketPort())
 
 /** If the machine runs out of memory, a worker is a lesser loss than the gateway. */
@@ -75,5 +76,18 @@ function preferAsVictim(): void {
     writeFileSync('/proc/self/oom_score_adj', '500')
   } catch {
     // Not on this system; then nobody is preferred.
+  }
+}
+
+/** A socket that ends is seen between runs only. On Linux the kernel ends this process with the gateway, whatever it does. */
+async function endWithGateway(): Promise<void> {
+  const setDeathSignal = 1 // PR_SET_PDEATHSIG
+  const kill = 9
+  try {
+    const { dlopen } = await import('node:ffi')
+    const libc = dlopen('libc.so.6', { prctl: { return: 'i32', arguments: ['i32', 'u64'] } })
+    libc.functions.prctl(setDeathSignal, BigInt(kill))
+  } catch {
+    // Not on this system; then a run that never returns outlives the gateway.
   }
 }
