@@ -3,7 +3,7 @@
  * them it becomes known how long runs take.
  */
 import type { Clock } from '../core/clock.ts'
-import type { Run } from '../core/run.ts'
+import type { Run, Work } from '../core/run.ts'
 import type { Program } from '../core/signature.ts'
 import { sampleRows, spreads, trialSizes, evenSize } from './sample-rows.ts'
 
@@ -23,17 +23,18 @@ const thriftyPart = 0.1
 
 export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions, run: Run): Promise<void> {
   if (budgetMs === 0) return
-  const recipe = await findRecipe(program, run)
-  if (!recipe) return
+  const row = await findRow(program, run)
+  if (!row) return
   // What is made once, for a GPU it may be seconds, is not counted.
   const startedAt = clock.now()
   for (const rows of sizeClasses(program)) {
-    const works = sampleRows(program, rows, recipe)
+    // One row many times over: to make up many would hold the event loop.
+    const works = Array.from({ length: rows }, () => row)
     if (clock.now() >= startedAt + budgetMs) return
     await run(program, works)
     for (let i = 0; learn && i < learntRuns; i++) {
       const ran = await run(program, works)
-      if (ran.kind === 'done') learn(works[0]!.key, rows, ran.computeMs)
+      if (ran.kind === 'done') learn(row.key, rows, ran.computeMs)
       if (clock.now() >= startedAt + thriftyPart * budgetMs) break
     }
   }
@@ -47,13 +48,12 @@ export function sizeClasses({ batched, runRows }: Pick<Program, 'batched' | 'run
   return [...classes, runRows]
 }
 
-/** Rows that the model takes; undefined if none could be made up. */
-async function findRecipe(program: Program, run: Run) {
+/** A row that the model takes; undefined if none could be made up. */
+async function findRow(program: Program, run: Run): Promise<Work | undefined> {
   for (const size of trialSizes) {
     for (const spread of spreads) {
-      const recipe = { sizeOf: evenSize(program, size), spread, seed: 0 }
-      const ran = await run(program, sampleRows(program, 1, recipe))
-      if (ran.kind === 'done') return recipe
+      const [row] = sampleRows(program, 1, { sizeOf: evenSize(program, size), spread, seed: 0 })
+      if ((await run(program, [row!])).kind === 'done') return row
     }
   }
   return undefined

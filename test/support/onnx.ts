@@ -30,11 +30,14 @@ export interface Value {
   readonly shape: readonly Dim[]
 }
 
+/** A graph is the body of a loop or a branch. */
+export type Attribute = number | readonly number[] | Graph
+
 export interface Node {
   readonly op: string
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
-  readonly attributes?: Readonly<Record<string, number | readonly number[]>>
+  readonly attributes?: Readonly<Record<string, Attribute>>
   readonly domain?: string
 }
 
@@ -43,6 +46,8 @@ export interface Constant {
   readonly type: 'FP32' | 'INT64'
   readonly shape: readonly number[]
   readonly data: readonly number[]
+  /** The elements are in another file instead: where it says they are. */
+  readonly external?: { readonly location: string; readonly offset: number; readonly length: number }
 }
 
 export interface Graph {
@@ -55,16 +60,9 @@ export interface Graph {
 type Bytes = readonly number[]
 
 /** The bytes of a model file. */
-export function onnx({ inputs, outputs, nodes, constants = [] }: Graph): Buffer {
-  const graph = [
-    ...nodes.flatMap((node) => message(1, nodeProto(node))),
-    ...text(2, 'test'),
-    ...constants.flatMap((constant) => message(5, tensorProto(constant))),
-    ...inputs.flatMap((value) => message(11, valueProto(value))),
-    ...outputs.flatMap((value) => message(12, valueProto(value))),
-  ]
+export function onnx(graph: Graph): Buffer {
   const opsets = ['', 'ai.onnx.ml'].flatMap((domain) => message(8, [...text(1, domain), ...int(2, domain ? 3 : 17)]))
-  return Buffer.from([...int(1, 8), ...message(7, graph), ...opsets])
+  return Buffer.from([...int(1, 8), ...message(7, graphProto(graph)), ...opsets])
 }
 
 /** A model that gives back what it takes. */
@@ -99,6 +97,16 @@ function text(field: number, value: string): Bytes {
   return message(field, [...Buffer.from(value)])
 }
 
+function graphProto({ inputs, outputs, nodes, constants = [] }: Graph): Bytes {
+  return [
+    ...nodes.flatMap((node) => message(1, nodeProto(node))),
+    ...text(2, 'test'),
+    ...constants.flatMap((constant) => message(5, tensorProto(constant))),
+    ...inputs.flatMap((value) => message(11, valueProto(value))),
+    ...outputs.flatMap((value) => message(12, valueProto(value))),
+  ]
+}
+
 function nodeProto({ op, inputs, outputs, attributes = {}, domain }: Node): Bytes {
   return [
     ...inputs.flatMap((name) => text(1, name)),
@@ -109,20 +117,24 @@ function nodeProto({ op, inputs, outputs, attributes = {}, domain }: Node): Byte
   ]
 }
 
-/** Whole numbers only. AttributeType 2 is INT, 7 is INTS. */
-function attributeProto(name: string, value: number | readonly number[]): Bytes {
+/** Numbers are whole ones. AttributeType 2 is INT, 5 is GRAPH, 7 is INTS. */
+function attributeProto(name: string, value: Attribute): Bytes {
   if (typeof value === 'number') return [...text(1, name), ...int(3, value), ...int(20, 2)]
+  if ('nodes' in value) return [...text(1, name), ...message(6, graphProto(value)), ...int(20, 5)]
   return [...text(1, name), ...value.flatMap((each) => int(8, each)), ...int(20, 7)]
 }
 
-function tensorProto({ name, type, shape, data }: Constant): Bytes {
+function tensorProto({ name, type, shape, data, external }: Constant): Bytes {
+  const head = [...shape.flatMap((dim) => int(1, dim)), ...int(2, onnxTypes[type]), ...text(8, name)]
+  if (external) {
+    const entries = Object.entries(external).flatMap(([key, value]) =>
+      message(13, [...text(1, key), ...text(2, String(value))]),
+    )
+    // TensorProto.DataLocation 1 is EXTERNAL.
+    return [...head, ...entries, ...int(14, 1)]
+  }
   const raw = type === 'FP32' ? new Float32Array(data) : new BigInt64Array(data.map(BigInt))
-  return [
-    ...shape.flatMap((dim) => int(1, dim)),
-    ...int(2, onnxTypes[type]),
-    ...text(8, name),
-    ...message(9, [...new Uint8Array(raw.buffer)]),
-  ]
+  return [...head, ...message(9, [...new Uint8Array(raw.buffer)])]
 }
 
 function valueProto({ name, type, shape }: Value): Bytes {
