@@ -53,22 +53,30 @@ export interface ServedModel {
   readonly versions: ReadonlyMap<string, Served>
 }
 
+export interface Failed {
+  readonly mistakes: Mistake[]
+  /** A thread does not come back from a run that was tried: nothing but the end of the process ends it. */
+  readonly isStuck: boolean
+}
+
 /** Loads everything; returns the gateway, or every reason why there is none. */
 export async function createGateway(
   { config, locate }: ConfigFile,
   clock: Clock = systemClock,
-): Promise<{ gateway: Gateway } | { mistakes: Mistake[] }> {
+): Promise<{ gateway: Gateway } | Failed> {
   const log = createLog(config.log)
   const { bundles, mistakes } = await scanStore(config.store.path)
-  if (mistakes.length > 0) return { mistakes }
+  if (mistakes.length > 0) return { mistakes, isStuck: false }
   const lost = strangers({ config, locate }, bundles)
-  if (lost.length > 0) return { mistakes: lost }
+  if (lost.length > 0) return { mistakes: lost, isStuck: false }
   const wiring = wire(config, clock, log)
   const { runtime } = wiring
   const fleet = await loadFleet(bundles, {
-    deploy: ({ model, version, file, bytes }) => {
+    deploy: ({ model, version, file, bytes, verify, manifest }) => {
       const { pool = defaultPool, worker = config.runtime.worker, unloadAfterS } = config.models[model] ?? {}
-      return runtime.deploy({ model, version, file, fileBytes: bytes, pool, worker, unloadAfterS })
+      const isRepeatable = !manifest.sideEffects
+      const placement = { pool, worker, unloadAfterS }
+      return runtime.deploy({ model, version, file, fileBytes: bytes, verify, isRepeatable, ...placement })
     },
     maxRows: (model) => (config.models[model]?.batching ?? config.batching).policy.maxRows,
     warmUpMs: config.runtime.warmUpMs,
@@ -76,8 +84,7 @@ export async function createGateway(
   })
   fleet.mistakes.push(...badFallbacks({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {
-    await runtime.close(leaveMs)
-    return { mistakes: fleet.mistakes }
+    return { mistakes: fleet.mistakes, isStuck: !(await runtime.close(leaveMs)) }
   }
   return { gateway: new Gateway(config, fleet.models, wiring) }
 }

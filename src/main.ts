@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The entry: picks the command. */
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { Command } from 'commander'
 import packageFile from '../package.json' with { type: 'json' }
 import { cert } from './cli/cert.ts'
@@ -11,7 +11,7 @@ import { models } from './cli/models.ts'
 import { serve } from './cli/serve.ts'
 
 // Workers start in half the time from code that was compiled before. Where it cannot be kept, they compile it again.
-process.env['NODE_COMPILE_CACHE'] ??= fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url))
+process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../node_modules/.cache/compiled')
 
 const standardConfig = 'config/penstock.yaml'
 const program = new Command('penstock')

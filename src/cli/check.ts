@@ -7,7 +7,7 @@ import { openEdge } from './serve.ts'
 export async function check(path: string): Promise<void> {
   const file = await configOrExit(path)
   const created = await createGateway(file)
-  if ('mistakes' in created) return fail(created.mistakes)
+  if ('mistakes' in created) return fail(created.mistakes, created.isStuck)
   const { gateway } = created
   for (const { name, version, contract, versions } of gateway.models.values()) {
     process.stdout.write(`${name}\n`)

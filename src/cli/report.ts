@@ -8,10 +8,10 @@ export function failWith(message: string): never {
   process.exit(1)
 }
 
-export function fail(mistakes: readonly Mistake[]): never {
+export function fail(mistakes: readonly Mistake[], isStuck: boolean = false): never {
   const lines = mistakes.map((mistake) => `  ${showMistake({ ...mistake, file: fromHere(mistake.file) })}\n`)
-  process.stderr.write(`penstock: cannot go on:\n${lines.join('')}`)
-  process.exit(1)
+  const message = `cannot go on:\n${lines.join('')}`.trimEnd()
+  return isStuck ? endNow(message, 1) : failWith(message)
 }
 
 export async function configOrExit(path: string): Promise<ConfigFile> {
@@ -32,8 +32,8 @@ const stuckCode = 70
  * Ends the process while a thread of it is in native code. Node would wait for that thread, and abort when it comes back;
  * so the process becomes a shell that exits.
  */
-export function endNow(message: string): never {
+export function endNow(message: string, code: number = stuckCode): never {
   process.stderr.write(`penstock: ${message}\n`)
-  process.execve?.('/bin/sh', ['sh', '-c', `exit ${stuckCode}`], {})
+  process.execve?.('/bin/sh', ['sh', '-c', `exit ${code}`], {})
   process.abort()
 }

@@ -7,13 +7,13 @@ import type { Mistake } from '../core/document.ts'
 import { createAdminServer } from '../edge/admin.ts'
 import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
-import { createGateway, type Gateway, type ServedModel } from '../gateway.ts'
+import { createGateway, type Failed, type Gateway, type ServedModel } from '../gateway.ts'
 import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
   const file = await configOrExit(path)
   const started = await start(file)
-  if ('mistakes' in started) return fail(started.mistakes)
+  if ('mistakes' in started) return fail(started.mistakes, started.isStuck)
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
   const asked = stopSignal()
@@ -46,9 +46,7 @@ export interface Stopped {
   readonly areWorkersGone: boolean
 }
 
-export async function start(
-  file: ConfigFile,
-): Promise<{ running: Running } | { mistakes: readonly Mistake[] } | { problem: string }> {
+export async function start(file: ConfigFile): Promise<{ running: Running } | Failed | { problem: string }> {
   const { config } = file
   const created = await createGateway(file)
   if ('mistakes' in created) return created
@@ -56,7 +54,7 @@ export async function start(
   const edge = await openEdge(config, gateway)
   if ('message' in edge) {
     await gateway.close()
-    return { mistakes: [edge] }
+    return { mistakes: [edge], isStuck: false }
   }
   let isDraining = false
   const metrics = createMetricsServer(gateway, () => isDraining)

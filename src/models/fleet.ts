@@ -31,8 +31,8 @@ export interface Deployed {
   readonly run: Run
   /** Loads it; returns the graph, or what is wrong with it. */
   deploy(): Promise<Graph | string>
-  /** Takes requests, once every worker has warmed up. */
-  open(warmUp: (run: Run) => Promise<void>): Promise<void>
+  /** Takes requests, once every worker has warmed up; `warmUp` says whether it could run anything. Returns why it does not. */
+  open(warmUp: (run: Run) => Promise<boolean>): Promise<string | undefined>
   unload(): Promise<void>
 }
 
@@ -107,17 +107,22 @@ async function tryVersion({ bundle, graph, contract, deployed }: Candidate, runn
   const program = { ...probed, batched: rows.independent, runRows: runner.maxRows(model) }
   const badPadding = program.repeatable ? await probePadding(program, manifest, run) : undefined
   if (badPadding !== undefined) return badPadding
-  return { bundle, program, rows, firstRuns: await open(deployed, program, runner) }
+  const firstRuns = await open(deployed, program, runner)
+  return typeof firstRuns === 'string' ? firstRuns : { bundle, program, rows, firstRuns }
 }
 
 /** Lets it warm up, now and whenever it is loaded again; returns what the runs took this time. */
-async function open(deployed: Deployed, program: Program, { clock, warmUpMs }: Runner): Promise<Version['firstRuns']> {
+async function open(
+  deployed: Deployed,
+  program: Program,
+  { clock, warmUpMs }: Runner,
+): Promise<Version['firstRuns'] | string> {
   const firstRuns: Version['firstRuns'][number][] = []
   let learn: WarmUpOptions['learn'] = (key, rows, computeMs) => void firstRuns.push({ key, rows, computeMs })
   const budgetMs = program.repeatable ? warmUpMs : 0
-  await deployed.open((run) => warmUp({ program, budgetMs, clock, learn }, run))
+  const problem = await deployed.open((run) => warmUp({ program, budgetMs, clock, learn }, run))
   learn = undefined
-  return firstRuns
+  return problem ?? firstRuns
 }
 
 async function independenceOf({ batching }: Bundle['manifest'], program: Program, run: Run): Promise<Independence> {

@@ -16,6 +16,7 @@ export function paddingOf(inputs: readonly Port[], { padding }: Manifest): Paddi
   if (all.length === 0) return noPadding
   for (const [dim, { mask, values }] of all) {
     const having = inputs.filter(({ spec }) => spec.shape.slice(1).includes(dim)).map(({ spec }) => spec)
+    if (inputs.some(({ spec }) => spec.shape[0] === dim)) return `padding.${dim}: it counts the rows`
     if (having.length === 0) return `padding.${dim}: no input has a dimension "${dim}" beside its rows`
     const text = having.find(({ datatype }) => datatype === 'BYTES')
     if (text) return `padding.${dim}: input "${text.name}" holds strings, which cannot be filled up`
@@ -63,7 +64,9 @@ function withMask(row: Work, mask: string | undefined): Work {
 
 function holds({ datatype }: TensorSpec, value: number): boolean {
   const { array, float } = numerics[datatype as NumericDatatype]
-  if (float || datatype === 'FP16') return true
+  if (datatype === 'BOOL') return value === 0 || value === 1
+  if (datatype === 'FP16') return Math.abs(value) <= 65_504
+  if (float) return Number.isFinite(new array([value] as never)[0])
   const held = new array(1)
   if (!Number.isSafeInteger(value)) return false
   if (held instanceof BigInt64Array || held instanceof BigUint64Array) held[0] = BigInt(value)

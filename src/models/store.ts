@@ -20,6 +20,8 @@ export interface Bundle {
   readonly digest: string
   /** Of all its files together. */
   readonly bytes: number
+  /** Why it is not what it was when it was read; undefined if it is. */
+  readonly verify: () => Promise<string | undefined>
   readonly manifest: Manifest
   /** Ready requests with real rows, if the version has any: files in its folder `samples`. */
   readonly samples: readonly string[]
@@ -117,7 +119,10 @@ async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mi
     const root = folder ?? dirname(file)
     const names = folder ? await filesBelow(folder, others) : [basename(file)]
     const samples = names.filter((name) => /^samples\/[^/]+\.json$/.test(name)).map((name) => join(root, name))
-    const bundle = { model, version, file, ...(await measure(root, names)), manifest: manifest.value, samples }
+    const content = await readContent(root, names)
+    const { digest, bytes } = content
+    const verify = () => compare(root, names, content)
+    const bundle = { model, version, file, digest, bytes, verify, manifest: manifest.value, samples }
     return { bundle, mistakes }
   } catch (error) {
     const { path = file, code } = error as NodeJS.ErrnoException
@@ -141,8 +146,16 @@ async function filesBelow(folder: string, skipped: readonly string[], depth = 0)
 /** Of folders in a version. Beyond it a link probably leads in a circle. */
 const maxDepth = 8
 
-/** SHA-256 over the sorted list of names and their SHA-256, like a checksum file; and how much that was. */
-async function measure(root: string, names: readonly string[]): Promise<{ digest: string; bytes: number }> {
+interface Content {
+  /** SHA-256 over the sorted list of names and their SHA-256, like a checksum file. */
+  readonly digest: string
+  readonly bytes: number
+  /** What the file system says of the files: while it says the same, they are the same. */
+  readonly stamp: string
+}
+
+async function readContent(root: string, names: readonly string[]): Promise<Content> {
+  const stamp = await stampOf(root, names)
   let bytes = 0
   const whole = createHash('sha256')
   for (const name of names) {
@@ -153,7 +166,29 @@ async function measure(root: string, names: readonly string[]): Promise<{ digest
     }
     whole.update(`${own.digest('hex')}  ${name}\n`)
   }
-  return { digest: `sha256:${whole.digest('hex')}`, bytes }
+  return { digest: `sha256:${whole.digest('hex')}`, bytes, stamp }
+}
+
+async function stampOf(root: string, names: readonly string[]): Promise<string> {
+  const all = names.map(async (name) => {
+    const { ino, size, mtimeMs } = await stat(join(root, name))
+    return `${ino} ${size} ${mtimeMs}`
+  })
+  return (await Promise.all(all)).join('\n')
+}
+
+/** Reads the files again only if they look touched: a volume that was mounted anew may hold the same. */
+async function compare(root: string, names: readonly string[], before: Content): Promise<string | undefined> {
+  try {
+    if ((await stampOf(root, names)) === before.stamp) return undefined
+    const { digest } = await readContent(root, names)
+    return digest === before.digest
+      ? undefined
+      : 'its files have become others since it was first loaded: give them a new version'
+  } catch (error) {
+    const { path, code } = error as NodeJS.ErrnoException
+    return `${path} cannot be read any more (${code})`
+  }
 }
 
 const naturally = new Intl.Collator('en', { numeric: true })

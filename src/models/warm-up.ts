@@ -21,16 +21,17 @@ const learntRuns = 2
 /** The part of the budget after which one run of each size has to do. */
 const thriftyPart = 0.1
 
-export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions, run: Run): Promise<void> {
-  if (budgetMs === 0) return
+/** Says whether anything could be run; without a budget nothing is tried. */
+export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions, run: Run): Promise<boolean> {
+  if (budgetMs === 0) return false
   const row = await findRow(program, run)
-  if (!row) return
+  if (!row) return false
   // What is made once, for a GPU it may be seconds, is not counted.
   const startedAt = clock.now()
   for (const rows of sizeClasses(program)) {
     // One row many times over: to make up many would hold the event loop.
     const works = Array.from({ length: rows }, () => row)
-    if (clock.now() >= startedAt + budgetMs) return
+    if (clock.now() >= startedAt + budgetMs) break
     await run(program, works)
     for (let i = 0; learn && i < learntRuns; i++) {
       const ran = await run(program, works)
@@ -38,6 +39,7 @@ export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions,
       if (clock.now() >= startedAt + thriftyPart * budgetMs) break
     }
   }
+  return true
 }
 
 /** Powers of two, and the most there may be. */

@@ -7,9 +7,15 @@ import type { SessionOptions } from './options.ts'
 /** Two: one to run, one to fill meanwhile. With one slot a worker starves while the gateway's thread is busy. */
 export const slots = 2
 
-export type Order =
-  | { readonly kind: 'load'; readonly file: string; readonly options: SessionOptions }
-  | { readonly kind: 'leave' }
+export interface LoadOrder {
+  readonly kind: 'load'
+  readonly file: string
+  readonly options: SessionOptions
+  /** Whether a run may be repeated to see how things stand. */
+  readonly isRepeatable: boolean
+}
+
+export type Order = LoadOrder | { readonly kind: 'leave' }
 
 /** What runs a session: one of the providers that were asked for, and what became of those before it. */
 export interface Device {
@@ -66,6 +72,8 @@ export interface Port {
   loaded(loaded: Loaded): void
   /** The outputs of known size are in the slot. */
   finish(task: Task, results: Results): void
+  /** Says why the worker is about to end by itself. */
+  giveUp(reason: string): void
 }
 
 export interface Task {

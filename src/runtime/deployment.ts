@@ -18,8 +18,12 @@ export interface DeploymentOptions {
   readonly model: string
   readonly version: string
   readonly file: string
+  /** Why the version must not be loaded; undefined if it may. */
+  readonly verify: () => Promise<string | undefined>
   /** Of the graph and its weights. */
   readonly fileBytes: number
+  /** Whether a run may be repeated to see how things stand. */
+  readonly isRepeatable: boolean
   readonly pool: string
   readonly executors: readonly Executor[]
   readonly worker: WorkerOptions
@@ -58,11 +62,12 @@ export class Deployment {
   usedAt: number
   /** When it was last loaded. */
   loadedAt = -Infinity
-  /** Whether requests wait for it; until it is served it counts as asked for. */
-  isAsked: () => boolean = () => true
+  /** Whether requests wait for it. */
+  isAsked: () => boolean = () => false
   #instances: readonly Instance[] = []
-  #graph: Graph | undefined
-  #warmUp: (run: Run) => Promise<void> = () => Promise.resolve()
+  #warmUp: (run: Run) => Promise<boolean> = () => Promise.resolve(true)
+  /** Whether a worker has run what `warmUp` tries. */
+  #hasRun = false
   #failedAt = -Infinity
   #loadStartedAt = 0
   /** Threads that were left alone, of whatever instance. */
@@ -128,8 +133,7 @@ export class Deployment {
       await this.unload()
       return loaded.problem
     }
-    this.device = loaded.device
-    return (this.#graph = loaded.graph)
+    return loaded.graph
   }
 
   /** For whoever tries the model before it is served. */
@@ -137,12 +141,18 @@ export class Deployment {
     return this.#instances[0]!.run
   }
 
-  /** Lets every worker, of now and later, try `warmUp`, and takes requests. */
-  async open(warmUp: (run: Run) => Promise<void>): Promise<void> {
+  /**
+   * Lets every worker, of now and later, try `warmUp`, which says whether it could run anything, and takes requests.
+   * Returns why it does not.
+   */
+  async open(warmUp: (run: Run) => Promise<boolean>): Promise<string | undefined> {
     this.#warmUp = warmUp
     await Promise.all(this.#instances.map((instance) => instance.warmUp()))
+    const unready = this.#instances.find(({ worker }) => worker === undefined)
+    if (unready) return unready.problem ?? 'its worker died when it was tried'
     this.#readyNow()
     this.state = 'loaded'
+    return undefined
   }
 
   /** Somebody asks for it. */
@@ -165,9 +175,7 @@ export class Deployment {
     this.#begin()
     for (const instance of this.#instances) {
       const loaded = await instance.load()
-      const problem = 'problem' in loaded ? loaded.problem : this.#changed(loaded.graph)
-      if (problem !== undefined) return this.#fail(problem)
-      if (!('problem' in loaded)) this.device = loaded.device
+      if ('problem' in loaded) return this.#fail(loaded.problem)
       await instance.warmUp()
       if (instance === this.#instances[0]) this.#readyNow()
     }
@@ -224,16 +232,21 @@ export class Deployment {
   }
 
   #instance(): Instance {
-    const { file, worker, watchdog, clock, events } = this.options
+    const { file, verify, isRepeatable, worker, watchdog, clock, events } = this.options
     const { loadMs, hungThreads } = watchdog
     return new Instance({
       file,
+      verify,
+      isRepeatable,
       worker,
       loadMs,
       mayReplace: () => this.#hanging.size <= hungThreads,
       clock,
-      warmUp: (run) => this.#warmUp(run),
-      onReady: () => events.onReady(this),
+      warmUp: (run) => this.#isFit(run),
+      onReady: (device) => {
+        this.device = device
+        events.onReady(this)
+      },
       onDeath: (death, dead) => {
         this.deaths++
         if (death.isHanging) void this.#waitFor(dead)
@@ -241,6 +254,13 @@ export class Deployment {
       },
       onProblem: (problem) => events.onProblem(this, problem),
     })
+  }
+
+  /** A worker that can run nothing of what one before it could is unfit, whatever it says of itself. */
+  async #isFit(run: Run): Promise<boolean> {
+    const couldRun = await this.#warmUp(run)
+    this.#hasRun ||= couldRun
+    return couldRun || !this.#hasRun
   }
 
   async #waitFor(worker: Worker): Promise<void> {
@@ -255,11 +275,5 @@ export class Deployment {
     this.loadMs = now - this.#loadStartedAt
     this.loadedAt = now
     this.#failedAt = -Infinity
-  }
-
-  /** A version is immutable: its file may not have become another. */
-  #changed(graph: Graph): string | undefined {
-    const isSame = JSON.stringify(graph) === JSON.stringify(this.#graph)
-    return isSame ? undefined : 'its file has become another since it was first loaded: give it a new version'
   }
 }

@@ -4,22 +4,26 @@
  */
 import type { Clock } from '../core/clock.ts'
 import type { Run } from '../core/run.ts'
-import type { Loaded } from './channel.ts'
+import type { Device, Loaded } from './channel.ts'
 import type { WorkerOptions } from './options.ts'
 import { Worker, type Death } from './worker.ts'
 
 export interface InstanceOptions {
   readonly file: string
+  /** Why the version must not be loaded; undefined if it may. */
+  readonly verify: () => Promise<string | undefined>
+  /** Whether a run may be repeated to see how things stand. */
+  readonly isRepeatable: boolean
   readonly worker: WorkerOptions
   /** How long a worker may take until it is ready. */
   readonly loadMs: number
   /** Whether there may be another worker after one that hangs. */
   readonly mayReplace: () => boolean
   readonly clock: Clock
-  /** Tries a worker that has loaded the model, before it is given requests. */
-  readonly warmUp: (run: Run) => Promise<void>
+  /** Tries a worker that has loaded the model, before it is given requests; says whether it is fit for them. */
+  readonly warmUp: (run: Run) => Promise<boolean>
   /** Told when there is a worker that can be given batches. */
-  readonly onReady: () => void
+  readonly onReady: (device: Device) => void
   readonly onDeath: (death: Death, worker: Worker) => void
   /** Told that a worker could not be made ready. */
   readonly onProblem: (problem: string) => void
@@ -36,12 +40,20 @@ export class Instance {
   readonly #options: InstanceOptions
   /** Whether or not it is ready. */
   #current: Worker | undefined
+  /** What runs it. */
+  #device: Device | undefined
+  /** Those that the next worker may take, and those that were given up before. */
+  #providers: WorkerOptions['providers']
+  #missed: Device['missed'] = []
   #restartMs = firstRestartMs
   #cancelRestart: (() => void) | undefined
   #isClosed = false
+  /** A worker died since the last was started, and what comes next is settled. */
+  #isSeenTo = false
 
   constructor(options: InstanceOptions) {
     this.#options = options
+    this.#providers = options.worker.providers
   }
 
   /** Bytes of memory that its worker has of its own. */
@@ -49,33 +61,46 @@ export class Instance {
     return this.#current?.memory
   }
 
-  /** Starts a worker and loads the model. It is ready once `prepare` has tried it. */
+  /** Starts a worker and loads the model. It is ready once `warmUp` has tried it. */
   async load(): Promise<Loaded> {
-    const { file, worker: options, loadMs, clock } = this.#options
+    const { file, verify, isRepeatable, clock, loadMs } = this.#options
+    const problem = await verify()
+    if (problem !== undefined) return { problem }
+    const options = { ...this.#options.worker, providers: this.#providers }
     const worker = new Worker(options, (death) => this.#lost(worker, death))
     this.#current = worker
     const cancel = clock.after(loadMs, () => worker.abandon())
-    const loaded = await worker.load(file, options)
+    const loaded = await worker.load(file, options, isRepeatable)
     cancel()
     if ('problem' in loaded && worker.alive) worker.leave()
+    if ('device' in loaded) this.#device = { ...loaded.device, missed: [...this.#missed, ...loaded.device.missed] }
     return loaded
   }
 
-  async warmUp(): Promise<void> {
-    const { loadMs, clock, warmUp, onReady } = this.#options
+  /** Lets the worker be tried; says whether it is ready. */
+  async warmUp(): Promise<boolean> {
     const worker = this.#current!
-    const cancel = clock.after(loadMs, () => worker.abandon())
-    await warmUp(worker.run)
-    cancel()
-    if (!worker.alive || worker !== this.#current) return
+    const isFit = await this.#options.warmUp(this.run)
+    if (!worker.alive || worker !== this.#current || this.#isClosed) return false
+    if (!isFit) {
+      worker.leave()
+      this.#giveUpProvider()
+      return false
+    }
     this.worker = worker
     this.problem = undefined
-    onReady()
+    this.#options.onReady(this.#device!)
+    return true
   }
 
-  /** For whoever tries the model before it is served. */
-  get run(): Run {
-    return this.#current!.run
+  /** For whoever tries the model before it is served. No run may take longer than a load. */
+  readonly run: Run = async (program, works) => {
+    const { clock, loadMs } = this.#options
+    const worker = this.#current!
+    const cancel = clock.after(loadMs, () => worker.abandon())
+    const ran = await worker.run(program, works)
+    cancel()
+    return ran
   }
 
   /** A run ended well: the next death is an accident again. */
@@ -104,29 +129,48 @@ export class Instance {
   }
 
   #lost(worker: Worker, death: Death): void {
-    const { mayReplace, onDeath, onProblem } = this.#options
+    const { mayReplace, onDeath } = this.#options
+    this.#isSeenTo = true
     if (this.worker !== worker) this.problem = `its worker died before it was ready: ${death.reason}`
     this.worker = undefined
     onDeath(death, worker)
     if (this.#isClosed) return
     if (mayReplace()) return this.#restartSoon()
-    this.problem = 'too many of its threads hang in their runs'
-    onProblem(this.problem)
+    this.#fail('too many of its threads hang in their runs')
   }
 
   #restartSoon(): void {
     this.#cancelRestart?.()
-    this.#cancelRestart = this.#options.clock.after(this.#restartMs, () => void this.#restart())
+    this.#cancelRestart = this.#options.clock.after(this.#restartMs, () => {
+      this.#cancelRestart = undefined
+      void this.#restart()
+    })
     this.#restartMs = Math.min(this.#restartMs * 2, slowestRestartMs)
   }
 
   async #restart(): Promise<void> {
+    this.#isSeenTo = false
     const loaded = await this.load()
-    if (this.#isClosed) return
-    if (!('problem' in loaded)) return this.warmUp()
-    this.problem = loaded.problem
-    this.#options.onProblem(loaded.problem)
-    // A worker that died in its load has seen to its successor.
+    if (this.#isClosed || (!('problem' in loaded) && (await this.warmUp()))) return
+    if (this.#isClosed || this.#isSeenTo) return
+    this.#fail('problem' in loaded ? loaded.problem : 'it fails on what it has run before')
     this.#restartSoon()
+  }
+
+  #fail(problem: string): void {
+    this.problem = problem
+    this.#options.onProblem(problem)
+  }
+
+  /** A device that lets itself be had and then runs nothing is as good as none: the next worker does without. */
+  #giveUpProvider(): void {
+    const { providers } = this.#options.worker
+    const [provider] = this.#device!.provider.split('+')
+    const rest = this.#providers.slice(this.#providers.findIndex((each) => each === provider) + 1)
+    const isLast = rest.length === 0
+    this.#providers = isLast ? providers : rest
+    this.#missed = isLast
+      ? []
+      : [...this.#device!.missed, { provider: provider!, why: 'it fails on what it has run before' }]
   }
 }

@@ -6,9 +6,8 @@ import { Executor } from './executor.ts'
 import { defaultPool, type RuntimeOptions } from './options.ts'
 import { Residency } from './residency.ts'
 
-export type Deploying = Pick<DeploymentOptions, 'model' | 'version' | 'file' | 'fileBytes' | 'pool' | 'worker'> & {
-  readonly unloadAfterS: number | undefined
-}
+type Own = 'id' | 'executors' | 'unloadAfterMs' | 'watchdog' | 'clock' | 'events'
+export type Deploying = Omit<DeploymentOptions, Own> & { readonly unloadAfterS: number | undefined }
 
 export interface RuntimeEvents extends Omit<DeploymentEvents, 'onWanted'> {
   /** An executor of a pool can take a batch that it could not take before. */

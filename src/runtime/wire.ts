@@ -6,7 +6,7 @@ import { deserialize, serialize } from 'node:v8'
 
 export const headBytes = 32
 
-export const wireKinds = { order: 1, run: 2, loaded: 3, done: 4 } as const
+export const wireKinds = { order: 1, run: 2, loaded: 3, done: 4, givenUp: 5 } as const
 
 export interface Head {
   readonly kind: number

@@ -58,10 +58,10 @@ export class Worker {
     return this.#channel.memory()
   }
 
-  load(file: string, options: WorkerOptions): Promise<Loaded> {
+  load(file: string, options: WorkerOptions, isRepeatable: boolean = true): Promise<Loaded> {
     return new Promise((resolve) => {
       this.#onLoaded = resolve
-      this.#channel.tell({ kind: 'load', file, options })
+      this.#channel.tell({ kind: 'load', file, options, isRepeatable })
     })
   }
 
@@ -124,11 +124,12 @@ export class Worker {
     over(typeof outputs === 'string' ? { kind: 'failed', reason: outputs } : { kind: 'done', outputs, computeMs })
   }
 
+  /** Whoever waits for it is told in any case; that it died is told if it was not to leave. */
   #end(death: Death): void {
-    if (!this.alive) return
+    const wasAlive = this.alive
     this.alive = false
     this.#onLoaded?.({ problem: `the worker died: ${death.reason}` })
-    this.#onDeath(death)
+    if (wasAlive) this.#onDeath(death)
     const [running, ...staged] = this.#submitted.splice(0)
     running?.over({ kind: 'lost', reason: death.reason, mayRepeat: !death.isHanging })
     for (const { over } of staged) over({ kind: 'unstarted' })

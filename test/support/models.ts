@@ -146,3 +146,57 @@ export const endless = onnx({
     { op: 'Add', inputs: ['x', 'nothing'], outputs: ['y'] },
   ],
 })
+
+const one: Constant = { name: 'one', type: 'INT64', shape: [1], data: [1] }
+
+/** Each row's tokens where the mask is 1, as numbers and as words, and what they come to. */
+export const attention = onnx({
+  inputs: [
+    { name: 'tokens', type: 'INT64', shape: ['batch', 'length'] },
+    { name: 'mask', type: 'INT64', shape: ['batch', 'length'] },
+  ],
+  outputs: [
+    { name: 'sum', type: 'INT64', shape: ['batch'] },
+    { name: 'kept', type: 'INT64', shape: ['batch', 'length'] },
+    { name: 'words', type: 'BYTES', shape: ['batch', 'length'] },
+  ],
+  constants: [one],
+  nodes: [
+    { op: 'Mul', inputs: ['tokens', 'mask'], outputs: ['kept'] },
+    { op: 'ReduceSum', inputs: ['kept', 'one'], outputs: ['sum'], attributes: { keepdims: 0 } },
+    { op: 'Cast', inputs: ['kept'], outputs: ['words'], attributes: { to: 8 } },
+  ],
+})
+
+/** Tables whose rows are masked: as they are, what each column comes to, the same in words, and what all comes to. */
+export const tables = onnx({
+  inputs: [
+    { name: 'x', type: 'INT32', shape: ['n', 'h', 'w'] },
+    { name: 'mask', type: 'INT32', shape: ['n', 'h'] },
+  ],
+  outputs: [
+    { name: 'kept', type: 'INT32', shape: ['n', 'h', 'w'] },
+    { name: 'columns', type: 'INT32', shape: ['n', 'w'] },
+    { name: 'words', type: 'BYTES', shape: ['n', 'w'] },
+    { name: 'all', type: 'INT32', shape: ['n'] },
+  ],
+  constants: [one, { name: 'two', type: 'INT64', shape: [1], data: [2] }],
+  nodes: [
+    { op: 'Unsqueeze', inputs: ['mask', 'two'], outputs: ['deep'] },
+    { op: 'Mul', inputs: ['x', 'deep'], outputs: ['kept'] },
+    { op: 'ReduceSum', inputs: ['kept', 'one'], outputs: ['columns'], attributes: { keepdims: 0 } },
+    { op: 'Cast', inputs: ['columns'], outputs: ['words'], attributes: { to: 8 } },
+    { op: 'ReduceSum', inputs: ['columns', 'one'], outputs: ['all'], attributes: { keepdims: 0 } },
+  ],
+})
+
+/** The sum of a table's columns, each multiplied up: more rows of ones change nothing, and more columns of zeros. */
+export const products = onnx({
+  inputs: [{ name: 'x', type: 'INT64', shape: ['n', 'h', 'w'] }],
+  outputs: [{ name: 'y', type: 'INT64', shape: ['n'] }],
+  constants: [one],
+  nodes: [
+    { op: 'ReduceProd', inputs: ['x'], outputs: ['columns'], attributes: { axes: [1], keepdims: 0 } },
+    { op: 'ReduceSum', inputs: ['columns', 'one'], outputs: ['y'], attributes: { keepdims: 0 } },
+  ],
+})

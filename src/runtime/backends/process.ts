@@ -31,11 +31,11 @@ class ProcessChannel implements Channel {
     this.#child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] })
     this.#socket = this.#child.stdio[socketPlace] as Socket
     this.#slots = Array.from({ length: slots }, () => new ArrayBuffer(0))
-    const reader = new Reader(this.#slots, this.#extents, events)
+    let problem: string | undefined
+    const reader = new Reader(this.#slots, this.#extents, { ...events, onGivenUp: (reason) => (problem = reason) })
     this.#socket.on('data', (chunk: Buffer) => reader.push(chunk))
     // A broken pipe: the process has gone, which is told by its exit.
     this.#socket.on('error', () => {})
-    let problem: string | undefined
     this.#child.on('error', (error) => (problem = `it could not be started: ${error.message}`))
     this.#child.on('close', (code, signal) => {
       events.onExit(problem ?? (signal ? `it was killed by ${signal}` : `it left with exit code ${code}`))
@@ -77,11 +77,16 @@ class ProcessChannel implements Channel {
   }
 }
 
+interface ReaderEvents extends ChannelEvents {
+  /** Told why the process is about to end by itself. */
+  onGivenUp(reason: string): void
+}
+
 /** Puts what comes over the socket where it belongs. */
 class Reader {
   readonly #slots: readonly ArrayBuffer[]
   readonly #extents: readonly Extent[]
-  readonly #events: ChannelEvents
+  readonly #events: ReaderEvents
   #head: Head | undefined
   /** The part that is being filled, how much of it has come, and those behind it. */
   #part = new Uint8Array(headBytes)
@@ -89,7 +94,7 @@ class Reader {
   #rest: Uint8Array<ArrayBuffer>[] = []
   #message = new Uint8Array(0)
 
-  constructor(slotMemory: readonly ArrayBuffer[], extents: readonly Extent[], events: ChannelEvents) {
+  constructor(slotMemory: readonly ArrayBuffer[], extents: readonly Extent[], events: ReaderEvents) {
     this.#slots = slotMemory
     this.#extents = extents
     this.#events = events
@@ -128,6 +133,7 @@ class Reader {
     this.#head = undefined
     const message = messageBytes > 0 ? decodeMessage(this.#message) : undefined
     if (kind === wireKinds.loaded) this.#events.onLoaded(message as Loaded)
+    else if (kind === wireKinds.givenUp) this.#events.onGivenUp(message as string)
     else this.#events.onDone(slot, { computeMs, mail: message as Mail | undefined })
   }
 }

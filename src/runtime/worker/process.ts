@@ -44,6 +44,12 @@ class SocketPort implements Port {
     this.#write(message)
   }
 
+  giveUp(reason: string): void {
+    const message = encodeMessage(reason)
+    this.#write(writeHead({ kind: wireKinds.givenUp, messageBytes: message.length }))
+    this.#write(message)
+  }
+
   #reserve(slot: number, bytes: number): ArrayBuffer {
     const known = this.#slots[slot]
     if (known && known.byteLength >= bytes) return known

@@ -3,11 +3,19 @@
  * one after another. It leaves only between runs, when it is told to.
  */
 import { systemClock } from '../../core/clock.ts'
-import type { Loaded, Mail, Order, Port, Task } from '../channel.ts'
+import type { Loaded, LoadOrder, Mail, Port, Task } from '../channel.ts'
 import { readFrame } from '../frame.ts'
 import { Session } from './session.ts'
 
 export async function serve(port: Port): Promise<void> {
+  try {
+    await work(port)
+  } catch (error) {
+    port.giveUp(messageOf(error))
+  }
+}
+
+async function work(port: Port): Promise<void> {
   let session: Session | string = 'nothing is loaded'
   for (;;) {
     const next = port.next()
@@ -21,8 +29,8 @@ export async function serve(port: Port): Promise<void> {
   if (typeof session !== 'string') await session.release()
 }
 
-async function load({ file, options }: Extract<Order, { kind: 'load' }>): Promise<Session | string> {
-  return Session.load(file, options).catch(messageOf)
+async function load(order: LoadOrder): Promise<Session | string> {
+  return Session.load(order).catch(messageOf)
 }
 
 function loadedBy({ graph, device }: Session): Loaded {
@@ -39,11 +47,11 @@ async function run(port: Port, task: Task, session: Session | string): Promise<v
     const outputs = await session.run(frame, memory)
     if (outputs.length > 0) mail = { outputs }
   } catch (error) {
+    // If it is the device, another worker may have an answer to this run.
+    if (typeof session !== 'string') await session.checkDevice()
     mail = { failed: messageOf(error) }
   }
   port.finish(task, { computeMs: systemClock.now() - startedAt, mail })
-  // Whoever waits for this run has its answer; what comes next needs another worker.
-  if (mail && 'failed' in mail && typeof session !== 'string') await session.checkDevice()
 }
 
 function messageOf(error: unknown): string {

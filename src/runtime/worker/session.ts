@@ -6,9 +6,8 @@ import { numerics, type Datatype } from '../../core/datatype.ts'
 import type { Dim, Graph, GraphPort } from '../../core/signature.ts'
 import { elementCount, joinStrings, stringAt, type TensorData } from '../../core/tensor.ts'
 import type { Mailed } from '../batch.ts'
-import type { Device } from '../channel.ts'
+import type { Device, LoadOrder } from '../channel.ts'
 import type { Frame, Placed, SlotMemory } from '../frame.ts'
-import type { SessionOptions } from '../options.ts'
 import { openSession } from './providers.ts'
 import { OrtTensor, type OrtSession } from './ort.ts'
 
@@ -33,11 +32,13 @@ export class Session {
   readonly graph: Graph
   readonly device: Device
   readonly #session: OrtSession
-  /** The first run that went well, where there is a device that may be lost. */
+  /** Where there is a device that may be lost, the first run that went well is kept. */
+  readonly #keepsProof: boolean
   #proof: { readonly frame: Frame; readonly slot: SlotMemory } | undefined
 
-  private constructor(session: OrtSession, device: Device) {
+  private constructor(session: OrtSession, device: Device, mayLoseDevice: boolean) {
     this.#session = session
+    this.#keepsProof = mayLoseDevice
     this.device = device
     this.graph = {
       inputs: session.inputMetadata.map((each, i) => graphPort(each, i, 'input')),
@@ -46,9 +47,9 @@ export class Session {
   }
 
   /** Throws an Error whose message says what is wrong with the file, or that no provider can be had. */
-  static async load(file: string, options: SessionOptions): Promise<Session> {
+  static async load({ file, options, isRepeatable }: LoadOrder): Promise<Session> {
     const { session, device } = await openSession(file, options)
-    return new Session(session, device)
+    return new Session(session, device, isRepeatable && device.provider !== 'cpu')
   }
 
   /**
@@ -57,7 +58,7 @@ export class Session {
    */
   async run(frame: Frame, slot: SlotMemory): Promise<Mailed[]> {
     const mailed = await this.#run(frame, slot)
-    if (this.device.provider !== 'cpu') this.#proof ??= { frame, slot: slot.slice(0, endOf(frame)) }
+    if (this.#keepsProof) this.#proof ??= { frame, slot: slot.slice(0, endOf(frame)) }
     return mailed
   }
 

@@ -40,6 +40,10 @@ class SlabPort implements Port {
     if (letter) mail.postMessage(letter, buffersOf(letter))
     this.#slab.finish(slot, letter ? slotState.mailed : slotState.done, computeMs)
   }
+
+  giveUp(reason: string): never {
+    throw new Error(reason)
+  }
 }
 
 function buffersOf(letter: Mail): ArrayBuffer[] {
