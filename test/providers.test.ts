@@ -11,11 +11,9 @@ import { noFaults, noGpu, withFaultyGpu, withGpu, withoutGpu, type FaultyGpu } f
 const value = (name: string, shape: Value['shape'] = ['n', 4]): Value => ({ name, type: 'FP32', shape })
 const graph = (...nodes: Node[]) => onnx({ inputs: [value('x')], outputs: [value('y')], nodes })
 const double = graph({ op: 'Add', inputs: ['x', 'x'], outputs: ['y'] })
+const twice: Node = { op: 'Add', inputs: ['x', 'x'], outputs: ['twice'] }
 /** WebGPU has no Round. */
-const partial = graph(
-  { op: 'Add', inputs: ['x', 'x'], outputs: ['twice'] },
-  { op: 'Round', inputs: ['twice'], outputs: ['y'] },
-)
+const partial = graph(twice, { op: 'Round', inputs: ['twice'], outputs: ['y'] })
 /** Fails on inputs of different widths. */
 const sum = onnx({
   inputs: [value('a', ['n', 'p']), value('b', ['n', 'q'])],
@@ -341,8 +339,8 @@ suite('a GPU that fails', () => {
 
 test('a request on which a model fails costs no worker on a GPU', { skip: noGpu }, async (t) => {
   const gateway = await start(t, sum, 'webgpu')
-  const add = (a: number[], b: number[]) =>
-    gateway.infer('m', { inputs: [tensor('a', 'FP32', [1, a.length], a), tensor('b', 'FP32', [1, b.length], b)] })
+  const given = (name: string, data: number[]) => tensor(name, 'FP32', [1, data.length], data)
+  const add = (a: number[], b: number[]) => gateway.infer('m', { inputs: [given('a', a), given('b', b)] })
   for (let round = 0; round < 3; round++) {
     const bad = await add([1, 2], [1, 2, 3])
     assert.deepEqual([bad.status, bad.json.code], [500, 'model_failed'])

@@ -27,13 +27,30 @@ export function paddingOf(inputs: readonly Port[], { padding }: Manifest): Paddi
         return `padding.${dim}.values.${name}: ${spec.datatype} cannot hold ${values[name]}`
     }
   }
-  return new Map(
-    all.map(([dim, { buckets, mask, values }]) => {
-      const filling = new Map(Object.entries(values))
-      if (mask !== undefined) filling.set(mask, 0)
-      return [dim, { buckets: buckets.toSorted((a, b) => a - b), values: filling }]
-    }),
+  return (
+    conflictOf(inputs, padding) ??
+    new Map(
+      all.map(([dim, { buckets, mask, values }]) => {
+        const filling = new Map(Object.entries(values))
+        if (mask !== undefined) filling.set(mask, 0)
+        return [dim, { buckets: buckets.toSorted((a, b) => a - b), values: filling }]
+      }),
+    )
   )
+}
+
+/** What lies behind the ends of two dimensions belongs to both, so they must fill it with the same. */
+function conflictOf(inputs: readonly Port[], padding: Manifest['padding']): string | undefined {
+  for (const { spec } of inputs) {
+    const dims = spec.shape.slice(1).filter((dim) => typeof dim === 'string' && dim in padding) as string[]
+    const [first, ...rest] = dims.map((dim) => ({ dim, value: padding[dim]!.values[spec.name] ?? 0 }))
+    const other = rest.find(({ value }) => value !== first!.value)
+    if (other) {
+      const both = `${first!.value} along "${first!.dim}" and ${other.value} along "${other.dim}"`
+      return `padding: input "${spec.name}" is filled up with ${both}: give it one value`
+    }
+  }
+  return undefined
 }
 
 /** Why the manifest is wrong about it; undefined if it is right, or if no row could be made up that the model takes. */

@@ -17,7 +17,7 @@ export interface WarmUpOptions {
 }
 
 /** What is learnt from: the first run of a size pays for what is made once, and a few more are enough. */
-const learntRuns = 2
+const learntRuns = 3
 /** The part of the budget after which one run of each size has to do. */
 const thriftyPart = 0.1
 
@@ -33,9 +33,9 @@ export async function warmUp({ program, budgetMs, clock, learn }: WarmUpOptions,
     const works = Array.from({ length: rows }, () => row)
     if (clock.now() >= startedAt + budgetMs) break
     await run(program, works)
-    for (let i = 0; learn && i < learntRuns; i++) {
+    for (let i = 0; i < (learn ? learntRuns : 0); i++) {
       const ran = await run(program, works)
-      if (ran.kind === 'done') learn(row.key, rows, ran.computeMs)
+      if (ran.kind === 'done') learn?.(row.key, rows, ran.computeMs)
       if (clock.now() >= startedAt + thriftyPart * budgetMs) break
     }
   }

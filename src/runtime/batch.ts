@@ -127,7 +127,7 @@ function filledUp(program: Program, input: number, work: Work): NumericArray {
   if (program.padding.size === 0) return data
   const { spec } = program.inputs[input]!
   const whole = paddedShape(spec.shape, shape, program.padding)
-  return isSameShape(shape, whole) ? data : grow({ data, shape }, whole, fillerOf(spec, shape, program.padding))
+  return isSameShape(shape, whole) ? data : grow({ data, shape }, whole, fillerOf(spec, program.padding))
 }
 
 /** From here a copy outweighs the views it needs. */

@@ -1,6 +1,6 @@
 /** Fills tensors up to a common shape, and cuts them back. */
 import type { NumericArray } from '../core/datatype.ts'
-import { bucketOf, type Padding } from '../core/padding.ts'
+import type { Padding } from '../core/padding.ts'
 import type { TensorSpec } from '../core/signature.ts'
 import { elementCount, isStrings, joinStrings, stringAt, type TensorData } from '../core/tensor.ts'
 
@@ -13,16 +13,10 @@ export function isSameShape(a: readonly number[], b: readonly number[]): boolean
   return a.every((size, axis) => size === b[axis])
 }
 
-/** What an input is filled up with: of the dimensions that are too small, the first that names a value decides. */
-export function fillerOf(
-  { name, datatype, shape: dims }: TensorSpec,
-  shape: readonly number[],
-  padding: Padding,
-): number {
-  for (const axis of shape.keys()) {
-    const dim = dims[axis]
-    const padded = typeof dim === 'string' ? padding.get(dim) : undefined
-    const value = padded && bucketOf(padded, shape[axis]!) > shape[axis]! ? padded.values.get(name) : undefined
+/** What an input is filled up with. All its dimensions say the same. */
+export function fillerOf({ name, datatype, shape }: TensorSpec, padding: Padding): number {
+  for (const dim of shape) {
+    const value = typeof dim === 'string' ? padding.get(dim)?.values.get(name) : undefined
     if (value !== undefined) return datatype === 'FP16' ? new Uint16Array(Float16Array.of(value).buffer)[0]! : value
   }
   return 0

@@ -76,8 +76,10 @@ export class Residency {
     while (this.bytes + next.wantedBytes > this.#budget) {
       const victim = this.#victim(this.#clock.now())
       if (victim) await victim.unload()
-      else if (!next.isAsked()) return false
-      else await new Promise<void>((resolve) => void this.#clock.after(roomTickMs, resolve))
+      else {
+        await new Promise<void>((resolve) => void this.#clock.after(roomTickMs, resolve))
+        if (!next.isAsked()) return false
+      }
       if (this.#isClosed) return false
     }
     return true

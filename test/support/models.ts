@@ -189,14 +189,3 @@ export const tables = onnx({
     { op: 'ReduceSum', inputs: ['columns', 'one'], outputs: ['all'], attributes: { keepdims: 0 } },
   ],
 })
-
-/** The sum of a table's columns, each multiplied up: more rows of ones change nothing, and more columns of zeros. */
-export const products = onnx({
-  inputs: [{ name: 'x', type: 'INT64', shape: ['n', 'h', 'w'] }],
-  outputs: [{ name: 'y', type: 'INT64', shape: ['n'] }],
-  constants: [one],
-  nodes: [
-    { op: 'ReduceProd', inputs: ['x'], outputs: ['columns'], attributes: { axes: [1], keepdims: 0 } },
-    { op: 'ReduceSum', inputs: ['columns', 'one'], outputs: ['y'], attributes: { keepdims: 0 } },
-  ],
-})
