@@ -5,6 +5,7 @@ import { connections } from './connections.ts'
 import { decode } from './decode.ts'
 import { fairness } from './fairness.ts'
 import { hostile } from './hostile.ts'
+import { isolation } from './isolation.ts'
 import { latency } from './latency.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
@@ -13,6 +14,7 @@ import { restart } from './restart.ts'
 import { slices } from './slices.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
+import { workers } from './workers.ts'
 
 const benches: readonly Bench[] = [
   overhead,
@@ -26,6 +28,8 @@ const benches: readonly Bench[] = [
   overload,
   fairness,
   batching,
+  isolation,
+  workers,
 ]
 
 const { values, positionals } = parseArgs({

@@ -71,7 +71,7 @@ export async function createGateway(
   if (lost.length > 0) return { mistakes: lost, isStuck: false }
   const wiring = wire(config, clock, log)
   const { runtime } = wiring
-  const fleet = await loadFleet(bundles, {
+  const loading = loadFleet(bundles, {
     deploy: ({ model, version, file, bytes, verify, manifest }) => {
       const { pool = defaultPool, worker = config.runtime.worker, unloadAfterS } = config.models[model] ?? {}
       const isRepeatable = !manifest.sideEffects
@@ -81,6 +81,11 @@ export async function createGateway(
     maxRows: (model) => (config.models[model]?.batching ?? config.batching).policy.maxRows,
     warmUpMs: config.runtime.warmUpMs,
     clock,
+  })
+  // A defect must not leave workers behind that keep the process up.
+  const fleet = await loading.catch(async (defect: unknown) => {
+    await runtime.close(leaveMs)
+    throw defect
   })
   fleet.mistakes.push(...badFallbacks({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {

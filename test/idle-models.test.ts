@@ -5,11 +5,12 @@ import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
-import { admin, fixed, outcomes, post, samples, until as untilNow } from './support/client.ts'
+import { admin, binaryTensor, fixed, outcomes, post, samples, until as untilNow } from './support/client.ts'
+import { withBinary } from './support/client.ts'
 import { drawFrom } from './support/draw.ts'
 import { folderWith, startGateway, tensor, type Reply, type TestGateway } from './support/gateway.ts'
 import { looping, slow } from './support/models.ts'
-import { onnx } from './support/onnx.ts'
+import { identity, onnx } from './support/onnx.ts'
 import { penstock } from './support/process.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
@@ -37,7 +38,7 @@ function quick(isolation: Isolation, runtime: object = {}) {
 }
 
 /** Most of what these tests do is to wait until somebody has left; they leave each other the time to. */
-const lookMs = 10
+const lookMs = 25
 const until = (what: string, holds: () => Promise<boolean>) =>
   untilNow(what, async () => (await holds()) || sleep(lookMs, false))
 const atOnce = { concurrency: 3 }
@@ -60,19 +61,13 @@ async function placeOf(served: TestGateway, model: string): Promise<any> {
   return models.find(({ name }: { name: string }) => name === model).versions[0]
 }
 
-async function isIn(served: TestGateway, model: string, state: string): Promise<boolean> {
-  return (await placeOf(served, model)).state === state
-}
-
-const left = (served: TestGateway, model: string) =>
-  until(
-    `${model} has left`,
-    async () => (await isIn(served, model, 'unloaded')) && (await bytesOf(served, model)) === 0,
-  )
-
-async function bytesOf(served: TestGateway, model: string): Promise<number> {
-  return (await placeOf(served, model)).workers.bytes
-}
+/** Settles once a model is as it is said, and nothing is left of it if it is `unloaded`. */
+const reaches = (served: TestGateway, model: string, wanted: 'unloaded' | 'loaded') =>
+  until(`${model} is ${wanted}`, async () => {
+    const { state, workers } = await placeOf(served, model)
+    return state === wanted && (state === 'loaded' || workers.bytes === 0)
+  })
+const left = (served: TestGateway, model: string) => reaches(served, model, 'unloaded')
 
 async function loadedOf(served: TestGateway): Promise<string[]> {
   const { models } = await admin(served, '/admin/status')
@@ -146,7 +141,7 @@ for (const isolation of isolations)
       })
       assert.deepEqual([status, json.code], [503, 'not_ready'])
       assert.match(headers.get('retry-after')!, /^[1-9]\d*$/)
-      await until('it is loaded', () => isIn(served, 'm', 'loaded'))
+      await reaches(served, 'm', 'loaded')
       assert.equal(answerOf(await served.infer('m', weightyRow)), 5)
       assert.equal((await placeOf(served, 'm')).coldStarts, 1)
     })
@@ -175,10 +170,10 @@ for (const isolation of isolations)
       const settings = {
         runtime: quick(isolation, { unloadAfterS: 0.05, watchdog: { leastMs: 30_000 } }),
         // One by one, so that the second has to wait for the first.
-        models: { m: { batching: fixed(1, 0) } },
+        models: { m: { batching: fixed(1, 0) }, pair: { batching: fixed(2, 1_200) } },
       }
-      const served = await startGateway(t, { store: { 'm.onnx': looping }, settings })
-      await left(served, 'm')
+      const served = await startGateway(t, { store: { 'm.onnx': looping, 'pair.onnx': plus(1) }, settings })
+      await Promise.all([left(served, 'm'), left(served, 'pair')])
       const long = [500_000, 500_001]
       const replies = Promise.all(long.map((x) => ask(served, 'm', x)))
       await until('one waits behind the other', async () => {
@@ -193,8 +188,12 @@ for (const isolation of isolations)
       }
       assert.deepEqual((await replies).map(answerOf), long)
       await left(served, 'm')
-      const { coldStarts, workers } = await placeOf(served, 'm')
-      assert.deepEqual([coldStarts, workers.deaths], [1, 0])
+      // Waits for company that does not come, with nothing running.
+      assert.equal(answerOf(await ask(served, 'pair')), 2)
+      for (const model of ['m', 'pair']) {
+        const { coldStarts, workers } = await placeOf(served, model)
+        assert.deepEqual([coldStarts, workers.deaths], [1, 0])
+      }
     })
 
     test('without its file a model refuses, those who wait too, and it is back when the file is', async (t) => {
@@ -254,7 +253,7 @@ suite('on a budget, and with files that change', atOnce, () => {
       const [which, x] = [(7 + i * 31) % 50, draw(1_000)]
       assert.equal(answerOf(await ask(served, `m${which}`, x)), which + x)
     }
-    const asked = Array.from({ length: 40 }, () => draw(50))
+    const asked = Array.from({ length: 32 }, () => draw(50))
     const next = asked.values()
     const client = async () => {
       for (const which of next) {
@@ -291,11 +290,21 @@ suite('on a budget, and with files that change', atOnce, () => {
     for (const i of [0, 1, 2, 3]) assert.equal(answerOf(await ask(served, `m${i}`, 10)), 10 + i)
     const all = [0, 1, 2, 3, 3, 2, 1, 0]
     const replies = await Promise.all(all.map((i) => ask(served, `m${i}`, 5)))
-    assert.deepEqual(
-      replies.map(answerOf),
-      all.map((i) => 5 + i),
-    )
+    for (const [at, i] of all.entries()) assert.equal(answerOf(replies[at]!), 5 + i)
     assert.ok((await stop()) <= 300 * 2 ** 20)
+  })
+
+  test('if processes grow beyond the budget, one of them leaves', async (t) => {
+    const store = { 'a.onnx': identity('FP32', ['n', 'w']), 'b.onnx': identity('FP32', ['n', 'w']) }
+    const served = await startGateway(t, { store, settings: { runtime: quick('process', { memoryMb: 250 }) } })
+    const inputs = [binaryTensor('x', 'FP32', [1, 3_000_000], 12_000_000)]
+    const { body, headers } = withBinary(
+      { inputs, parameters: { binary_data_output: true } },
+      new Float32Array(3_000_000),
+    )
+    for (const model of ['a', 'b', 'b']) assert.equal((await post(served, model, body, headers)).status, 200)
+    await left(served, 'a')
+    assert.deepEqual(await loadedOf(served), ['b'])
   })
 
   test('a request that waits for room is answered, and waited for one load', async (t) => {

@@ -129,7 +129,7 @@ export class Lane {
   #refusalOf(claim: Claim, applicant: Applicant | undefined): Refusal | undefined {
     const now = this.#options.clock.now()
     const readyAt = this.readyAt(now)
-    if (readyAt > claim.deadline) return notLoaded(readyAt - now)
+    if (readyAt > now && readyAt > claim.deadline) return notLoaded(readyAt - now)
     const full = this.#admission.full(claim)
     if (full || !applicant) return full
     return this.#admission.late(applicant, this.#options.planner.momentFor(this))

@@ -42,7 +42,7 @@ export function paddingOf(inputs: readonly Port[], { padding }: Manifest): Paddi
 /** What lies behind the ends of two dimensions belongs to both, so they must fill it with the same. */
 function conflictOf(inputs: readonly Port[], padding: Manifest['padding']): string | undefined {
   for (const { spec } of inputs) {
-    const dims = spec.shape.slice(1).filter((dim) => typeof dim === 'string' && dim in padding) as string[]
+    const dims = spec.shape.slice(1).filter((dim) => typeof dim === 'string' && Object.hasOwn(padding, dim)) as string[]
     const [first, ...rest] = dims.map((dim) => ({ dim, value: padding[dim]!.values[spec.name] ?? 0 }))
     const other = rest.find(({ value }) => value !== first!.value)
     if (other) {

@@ -15,7 +15,8 @@ export interface LoadOrder {
   readonly isRepeatable: boolean
 }
 
-export type Order = LoadOrder | { readonly kind: 'leave' }
+/** `serve` ends the warm-up: from now on there are requests. */
+export type Order = LoadOrder | { readonly kind: 'serve' } | { readonly kind: 'leave' }
 
 /** What runs a session: one of the providers that were asked for, and what became of those before it. */
 export interface Device {

@@ -54,7 +54,7 @@ export class Deployment {
   /** What runs it, as of the last load. */
   device: Device | undefined
   deaths = 0
-  /** Loads that a request had to wait for. */
+  /** Loads because a request came, whether it could wait for it or not. */
   coldStarts = 0
   /** How long it takes from the beginning of a load to the first worker that is ready. */
   loadMs = 0
@@ -160,7 +160,6 @@ export class Deployment {
     const { clock, events } = this.options
     this.usedAt = clock.now()
     if (this.state !== 'unloaded' || this.refused()) return
-    this.coldStarts++
     this.state = 'wanted'
     events.onWanted(this)
   }
@@ -172,6 +171,7 @@ export class Deployment {
 
   /** Loads it again, one worker after another: the first takes requests while the next is loaded. */
   async load(): Promise<void> {
+    this.coldStarts++
     this.#begin()
     for (const instance of this.#instances) {
       const loaded = await instance.load()

@@ -87,6 +87,7 @@ export class Instance {
       this.#giveUpProvider()
       return false
     }
+    worker.serve()
     this.worker = worker
     this.problem = undefined
     this.#options.onReady(this.#device!)

@@ -102,6 +102,8 @@ export class Residency {
       if (each.state !== 'loaded' || each.isBusy) continue
       if (now - Math.max(each.usedAt, each.loadedAt) >= each.options.unloadAfterMs) void each.unload()
     }
+    // Processes may have grown.
+    if (this.bytes > this.#budget) void this.#victim(now)?.unload()
     this.#cancelTick = this.#clock.after(idleTickMs, () => this.#tick())
   }
 }

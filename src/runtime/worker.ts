@@ -109,6 +109,11 @@ export class Worker {
     return this.#channel.kill()
   }
 
+  /** Tells it that it has warmed up. */
+  serve(): void {
+    this.#channel.tell({ kind: 'serve' })
+  }
+
   /** Lets it leave once it is done with what it runs. */
   leave(): void {
     this.alive = false

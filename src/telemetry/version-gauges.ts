@@ -38,7 +38,11 @@ const gauges: readonly [name: string, help: string, of: (state: VersionState) =>
 
 const counters: readonly [name: string, help: string, of: (state: VersionState) => number][] = [
   ['penstock_worker_deaths_total', 'Workers that died, or hung and were given up.', ({ deaths }) => deaths],
-  ['penstock_cold_starts_total', 'Loads that requests had to wait for.', ({ coldStarts }) => coldStarts],
+  [
+    'penstock_cold_starts_total',
+    'Loads because a request came for a version that was unloaded.',
+    ({ coldStarts }) => coldStarts,
+  ],
 ]
 
 export function registerVersions(read: Read, registers: Registry[]): void {

@@ -6,7 +6,7 @@
 import { readSync, writeFileSync, writeSync } from 'node:fs'
 import type { Extent, Loaded, Order, Port, Results, Task } from '../channel.ts'
 import { decodeMessage, encodeMessage, headBytes, readHead, wireKinds, writeHead } from '../wire.ts'
-import { serve } from './serve.ts'
+import { stepBack } from './priority.ts'
 
 /** Where the gateway's end of the socket pair is. */
 const socket = 3
@@ -73,7 +73,10 @@ class SocketPort implements Port {
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 preferAsVictim()
+stepBack()
 await endWithGateway()
+// Only now, because to load ONNX Runtime is part of the work.
+const { serve } = await import('./serve.ts')
 await serve(new SocketPort())
 
 /** If the machine runs out of memory, a worker is a lesser loss than the gateway. */

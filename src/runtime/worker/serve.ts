@@ -5,6 +5,7 @@
 import { systemClock } from '../../core/clock.ts'
 import type { Loaded, LoadOrder, Mail, Port, Task } from '../channel.ts'
 import { readFrame } from '../frame.ts'
+import { comeBack } from './priority.ts'
 import { Session } from './session.ts'
 
 export async function serve(port: Port): Promise<void> {
@@ -20,7 +21,8 @@ async function work(port: Port): Promise<void> {
   for (;;) {
     const next = port.next()
     if (next.kind === 'leave') break
-    if (next.kind === 'run') await run(port, next, session)
+    if (next.kind === 'serve') comeBack()
+    else if (next.kind === 'run') await run(port, next, session)
     else {
       session = await load(next)
       port.loaded(typeof session === 'string' ? { problem: session } : loadedBy(session))
@@ -30,6 +32,9 @@ async function work(port: Port): Promise<void> {
 }
 
 async function load(order: LoadOrder): Promise<Session | string> {
+  const { threads, providers } = order.options
+  // Threads that the session makes would inherit the lower priority and never come back.
+  if (threads > 1 || providers[0] !== 'cpu') comeBack()
   return Session.load(order).catch(messageOf)
 }
 

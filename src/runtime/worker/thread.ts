@@ -3,7 +3,7 @@ import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from '
 import { isStrings } from '../../core/tensor.ts'
 import type { Loaded, Mail, Order, Port, Results, Task } from '../channel.ts'
 import { Slab, slotState, type SlabMemory } from '../slab.ts'
-import { serve } from './serve.ts'
+import { stepBack } from './priority.ts'
 
 export interface ThreadData {
   readonly memory: SlabMemory
@@ -53,5 +53,8 @@ function buffersOf(letter: Mail): ArrayBuffer[] {
   ) as ArrayBuffer[]
 }
 
+stepBack()
+// Only now, because to load ONNX Runtime is part of the work.
+const { serve } = await import('./serve.ts')
 await serve(new SlabPort())
 mail.close()
