@@ -48,7 +48,7 @@ export class Instance {
   #restartMs = firstRestartMs
   #cancelRestart: (() => void) | undefined
   #isClosed = false
-  /** A worker died since the last was started, and what comes next is settled. */
+  /** The worker that was started last died, and what comes next is settled. */
   #isSeenTo = false
 
   constructor(options: InstanceOptions) {
@@ -66,6 +66,7 @@ export class Instance {
     const { file, verify, isRepeatable, clock, loadMs } = this.#options
     const problem = await verify()
     if (problem !== undefined) return { problem }
+    if (this.#isClosed) return { problem: 'it was unloaded' }
     const options = { ...this.#options.worker, providers: this.#providers }
     const worker = new Worker(options, (death) => this.#lost(worker, death))
     this.#current = worker
@@ -85,6 +86,7 @@ export class Instance {
     if (!isFit) {
       worker.leave()
       this.#giveUpProvider()
+      this.#tryAgain('it fails on what it has run before')
       return false
     }
     worker.serve()
@@ -152,9 +154,13 @@ export class Instance {
   async #restart(): Promise<void> {
     this.#isSeenTo = false
     const loaded = await this.load()
-    if (this.#isClosed || (!('problem' in loaded) && (await this.warmUp()))) return
-    if (this.#isClosed || this.#isSeenTo) return
-    this.#fail('problem' in loaded ? loaded.problem : 'it fails on what it has run before')
+    if (this.#isClosed) return
+    if (!('problem' in loaded)) await this.warmUp()
+    else if (!this.#isSeenTo) this.#tryAgain(loaded.problem)
+  }
+
+  #tryAgain(problem: string): void {
+    this.#fail(problem)
     this.#restartSoon()
   }
 
