@@ -14,6 +14,7 @@ import {
   numberedRequest,
   numbersModel,
   wordsModel,
+  workingModel,
 } from './support/numbers.ts'
 import type { Asked } from './support/numbers.ts'
 import { GatewayProcess, Peer } from './support/processes.ts'
@@ -82,7 +83,7 @@ interface Rig {
 
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
   const pace = quick ? quickPace : fullPace
-  const [process, beside, apart] = [numbersModel, numbersModel, numbersModel]
+  const [process, beside, apart] = [workingModel, numbersModel, numbersModel]
   const models = { thread: wordsModel, roomy: countModel, process, faulty: lookupModel, beside, apart }
   await using store = await makeStore(models)
   await using gateway = await GatewayProcess.start(settingsFor(Object.keys(models), store.path), edge)
@@ -187,16 +188,19 @@ async function failing(gateway: GatewayProcess, request: HttpRequest): Promise<v
 /** Asks until there is an answer with 200. */
 async function untilServed(gateway: GatewayProcess, victim: Asked): Promise<void> {
   const { request } = numberedRequest(victim, 0)
-  const giveUpAt = performance.now() + 30_000
+  const stop = new AbortController()
+  const late = pause(30_000, true, { signal: stop.signal }).catch(() => false)
   for (;;) {
-    const ok = await sendOnce(gateway, request).then(
-      () => true,
-      () => false,
+    const answer = sendOnce(gateway, request).then(
+      () => 'served',
+      () => 'refused',
     )
-    if (ok) return
-    if (performance.now() > giveUpAt) throw new Error(`"${victim.model}" is not served again`)
+    const came = await Promise.race([answer, late.then(() => 'late')])
+    if (came === 'late') throw new Error(`"${victim.model}" is not served again`)
+    if (came === 'served') break
     await pause(5)
   }
+  stop.abort()
 }
 
 async function deathsIn(gateway: GatewayProcess): Promise<Deaths> {
