@@ -17,7 +17,7 @@ export const workerOptions = z
       .enum(isolations)
       .default('thread')
       .describe(
-        '`thread` shares memory with the gateway and is fastest; it survives exceptions and a full heap, but a native crash ends the gateway, and a run that hangs cannot be ended. `process` survives those too, and its memory can be capped.',
+        '`thread` shares memory with the gateway and is fastest; it survives exceptions and a full heap, but a native crash ends the gateway, as does a heap full of the strings of an output, and a run that hangs cannot be ended. `process` survives those too, and its memory can be capped.',
       ),
     providers: z
       .array(z.enum(providers))
