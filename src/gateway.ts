@@ -120,7 +120,8 @@ function wire(config: Config, clock: Clock, log: Logger): Wiring {
     },
     onProblem: (deployment, reason) => {
       log.error({ ...about(deployment), reason }, 'a worker cannot be made ready')
-      lanes.get(deployment.options.id)?.clear(refuse('not_ready', 'no worker can load this model at the moment'))
+      const refusal = deployment.refused()
+      if (refusal) lanes.get(deployment.id)?.clear(refusal)
     },
   })
   const arbiters = new Map([...runtime.pools].map(([name, executors]) => [name, new Arbiter(executors, clock)]))

@@ -35,6 +35,11 @@ export const maxSlotBytes = 2 ** 30
 const headWords = 4
 const tensorWords = 5 + maxRank
 
+/** How large a slot becomes that has to hold so much: slots grow seldom, and do not shrink. */
+export function grownBytes(before: number, needed: number): number {
+  return Math.min(maxSlotBytes, Math.max(needed, 2 * before, 65_536))
+}
+
 export function align(bytes: number): number {
   return Math.ceil(bytes / 64) * 64
 }

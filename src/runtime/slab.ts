@@ -6,7 +6,7 @@
  *
  * Slots grow to the largest batch they have held and stay there: virtual memory is reserved, pages come as they are used.
  */
-import { maxSlotBytes } from './frame.ts'
+import { grownBytes, maxSlotBytes } from './frame.ts'
 
 export interface SlabMemory {
   readonly control: SharedArrayBuffer
@@ -53,7 +53,7 @@ export class Slab {
   /** Makes a slot at least this large. Throws a RangeError if there is no memory. */
   reserve(index: number, bytes: number): SharedArrayBuffer {
     const slot = this.slot(index)
-    if (slot.byteLength < bytes) slot.grow(Math.min(maxSlotBytes, Math.max(bytes, slot.byteLength * 2, 65_536)))
+    if (slot.byteLength < bytes) slot.grow(grownBytes(slot.byteLength, bytes))
     return slot
   }
 

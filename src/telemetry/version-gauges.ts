@@ -46,32 +46,27 @@ const counters: readonly [name: string, help: string, of: (state: VersionState) 
 ]
 
 export function registerVersions(read: Read, registers: Registry[]): void {
-  for (const [name, help, of] of gauges) {
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset()
-        for (const state of read()) {
-          const value = of(state)
-          if (value !== undefined) this.set({ model: state.model, version: state.version }, value)
-        }
-      },
-    })
-  }
-  for (const [name, help, of] of counters) {
-    new Counter({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset()
-        for (const state of read()) this.inc({ model: state.model, version: state.version }, of(state))
-      },
-    })
+  const kinds = [
+    { Metric: Gauge, all: gauges },
+    { Metric: Counter, all: counters },
+  ]
+  for (const { Metric, all } of kinds) {
+    for (const [name, help, of] of all) {
+      const metric: Gauge | Counter = new Metric({
+        name,
+        help,
+        labelNames,
+        registers,
+        collect() {
+          metric.reset()
+          for (const state of read()) {
+            const value = of(state)
+            // After a reset to add a value is to set it.
+            if (value !== undefined) metric.inc({ model: state.model, version: state.version }, value)
+          }
+        },
+      })
+    }
   }
   registerProviders(read, registers)
 }

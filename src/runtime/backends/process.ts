@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { slots, type Channel, type ChannelEvents, type Extent, type Loaded, type Mail, type Order } from '../channel.ts'
-import type { SlotMemory } from '../frame.ts'
+import { grownBytes, type SlotMemory } from '../frame.ts'
 import type { WorkerOptions } from '../options.ts'
 import { decodeMessage, encodeMessage, headBytes, readHead, wireKinds, writeHead, type Head } from '../wire.ts'
 
@@ -45,7 +45,7 @@ class ProcessChannel implements Channel {
   reserve(slot: number, bytes: number): SlotMemory {
     const known = this.#slots[slot]!
     if (known.byteLength >= bytes) return known
-    return (this.#slots[slot] = new ArrayBuffer(Math.max(bytes, 2 * known.byteLength, 65_536)))
+    return (this.#slots[slot] = new ArrayBuffer(grownBytes(known.byteLength, bytes)))
   }
 
   submit(slot: number, extent: Extent): void {

@@ -5,6 +5,7 @@
  */
 import { readSync, writeFileSync, writeSync } from 'node:fs'
 import type { Extent, Loaded, Order, Port, Results, Task } from '../channel.ts'
+import { grownBytes } from '../frame.ts'
 import { decodeMessage, encodeMessage, headBytes, readHead, wireKinds, writeHead } from '../wire.ts'
 import { stepBack } from './priority.ts'
 
@@ -30,9 +31,7 @@ class SocketPort implements Port {
   }
 
   loaded(loaded: Loaded): void {
-    const message = encodeMessage(loaded)
-    this.#write(writeHead({ kind: wireKinds.loaded, messageBytes: message.length }))
-    this.#write(message)
+    this.#say(wireKinds.loaded, loaded)
   }
 
   finish({ slot, memory }: Task, { computeMs, mail }: Results): void {
@@ -45,15 +44,19 @@ class SocketPort implements Port {
   }
 
   giveUp(reason: string): void {
-    const message = encodeMessage(reason)
-    this.#write(writeHead({ kind: wireKinds.givenUp, messageBytes: message.length }))
+    this.#say(wireKinds.givenUp, reason)
+  }
+
+  #say(kind: number, what: Loaded | string): void {
+    const message = encodeMessage(what)
+    this.#write(writeHead({ kind, messageBytes: message.length }))
     this.#write(message)
   }
 
   #reserve(slot: number, bytes: number): ArrayBuffer {
     const known = this.#slots[slot]
     if (known && known.byteLength >= bytes) return known
-    return (this.#slots[slot] = new ArrayBuffer(Math.max(bytes, 2 * (known?.byteLength ?? 0), 65_536)))
+    return (this.#slots[slot] = new ArrayBuffer(grownBytes(known?.byteLength ?? 0, bytes)))
   }
 
   /** Fills `target`; false if the gateway is gone. */
