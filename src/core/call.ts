@@ -2,6 +2,7 @@
  * A request and its answer, free of any protocol. An edge makes the Call from a request's head before the body is read;
  * everything behind the edge sees only this.
  */
+import type { Headers, Origin } from './origin.ts'
 import type { Priority } from './priority.ts'
 import type { Refusal } from './refusal.ts'
 import type { Signature } from './signature.ts'
@@ -36,8 +37,11 @@ export interface Call {
   readonly path: string
   /** Undefined when the client leaves the choice to the gateway. */
   readonly version: string | undefined
-  /** Who is at the other end: an address, or a network that is one client's. */
+  /** Who is at the other end: an address, or a network that is one client's; whom a trusted proxy names, if one does. */
   readonly peer: string
+  /** Of the head; without those that claim what only a trusted proxy may say, unless it does. */
+  readonly headers: Headers
+  readonly origin: Origin
   /** On the clock's monotonic scale, milliseconds. The deadline is the client's, if that is sooner than the edge's. */
   readonly arrivedAt: number
   readonly deadline: number

@@ -13,6 +13,13 @@ interface RefusalKind {
 
 export const refusals = {
   invalid: { status: 400, grpc: 3, retryable: false, title: 'the request does not fit the protocol or the model' },
+  unauthenticated: {
+    status: 401,
+    grpc: 16,
+    retryable: false,
+    title: 'nobody knows who is calling, or the proof is not good',
+  },
+  forbidden: { status: 403, grpc: 7, retryable: false, title: 'the caller may not do this' },
   not_found: { status: 404, grpc: 5, retryable: false, title: 'no such path, model or version' },
   method_not_allowed: { status: 405, grpc: 12, retryable: false, title: 'the path exists, with another method' },
   not_acceptable: { status: 406, grpc: 3, retryable: false, title: 'the client accepts no form that there is' },
@@ -25,6 +32,7 @@ export const refusals = {
     title: 'the body has a type or encoding not spoken here',
   },
   expectation_failed: { status: 417, grpc: 3, retryable: false, title: 'an expectation other than `100-continue`' },
+  rate_limited: { status: 429, grpc: 8, retryable: true, title: 'a limit on what the caller may ask for is reached' },
   header_too_large: { status: 431, grpc: 8, retryable: false, title: 'the request head is over the limit' },
   model_failed: { status: 500, grpc: 13, retryable: false, title: 'the model failed on this input' },
   internal: { status: 500, grpc: 13, retryable: false, title: 'a defect of the gateway' },
@@ -43,11 +51,14 @@ export class Refusal {
   readonly message: string
   /** Seconds after which a retry makes sense (RFC 9110 section 10.2.3). */
   readonly retryAfterS: number | undefined
+  /** Names and values, in turn, of further header fields of the answer. */
+  readonly head: readonly string[]
 
-  constructor(code: RefusalCode, message: string, retryAfterS?: number) {
+  constructor(code: RefusalCode, message: string, retryAfterS?: number, head: readonly string[] = []) {
     this.code = code
     this.message = message
     this.retryAfterS = retryAfterS ?? (refusals[code].retryable ? 1 : undefined)
+    this.head = head
   }
 
   get status(): number {

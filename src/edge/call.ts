@@ -1,6 +1,7 @@
 /** One inference request, as the pipeline sees it. */
 import { Lease, type Arena } from '../core/arena.ts'
 import type { Call, InferRequest } from '../core/call.ts'
+import type { Headers, Origin } from '../core/origin.ts'
 import type { Priority } from '../core/priority.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
@@ -33,6 +34,8 @@ export class HttpCall implements Call {
   readonly path: string
   readonly version: string | undefined
   readonly peer: string
+  readonly headers: Headers
+  readonly origin: Origin
   readonly arrivedAt: number
   readonly deadline: number
   readonly priority: Priority | undefined
@@ -48,6 +51,8 @@ export class HttpCall implements Call {
     this.path = address.path
     this.version = address.version
     this.peer = exchange.peer
+    this.headers = exchange.headers
+    this.origin = exchange.origin
     this.arrivedAt = arrivedAt
     this.deadline = deadline
     this.priority = priority

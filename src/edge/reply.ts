@@ -30,7 +30,7 @@ export class Reply {
   }
 
   refusal(refusal: Refusal, head: readonly string[] = []): void {
-    const fields = [...head]
+    const fields = [...head, ...refusal.head]
     if (refusal.retryAfterS !== undefined) fields.push('retry-after', String(refusal.retryAfterS))
     if (refusal.code === 'unsupported_media') fields.push('accept-encoding', acceptedEncodings)
     this.#text(refusal.status, refusalBody(refusal, this.requestId), fields)

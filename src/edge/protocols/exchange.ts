@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../../core/clock.ts'
+import type { Origin } from '../../core/origin.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { EdgeCounts } from '../../telemetry/edge-counts.ts'
 import type { Connections } from '../transport/connections.ts'
@@ -25,6 +26,7 @@ export interface Exchange {
   readonly headers: IncomingHttpHeaders
   /** Whose connection it is: an address, or a network that is one client's. */
   readonly peer: string
+  readonly origin: Origin
   /** Whether the connection is encrypted. */
   readonly secure: boolean
   /** Whether nobody waits for the answer any more. */

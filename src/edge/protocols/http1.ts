@@ -2,6 +2,7 @@
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Clock } from '../../core/clock.ts'
+import type { Origin } from '../../core/origin.ts'
 import { refuse, type Refusal } from '../../core/refusal.ts'
 import type { EdgeOptions } from '../options.ts'
 import { refusalBody } from '../reply.ts'
@@ -168,6 +169,10 @@ class Http1Exchange implements Exchange {
 
   get peer(): string {
     return this.#channel.connection.peer
+  }
+
+  get origin(): Origin {
+    return this.#channel.connection.origin
   }
 
   get secure(): boolean {

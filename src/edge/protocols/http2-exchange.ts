@@ -1,5 +1,6 @@
 /** One stream of HTTP/2 as a request to be answered. */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import type { Origin } from '../../core/origin.ts'
 import type { BodySink, Exchange } from './exchange.ts'
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants
@@ -10,6 +11,7 @@ export class Http2Exchange implements Exchange {
   received = 0
   readonly headers: IncomingHttpHeaders
   readonly peer: string
+  readonly origin: Origin
   readonly #stream: ServerHttp2Stream
   readonly #maxUnreadBytes: number
   #sink: BodySink | undefined
@@ -25,11 +27,12 @@ export class Http2Exchange implements Exchange {
   constructor(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
-    { peer, maxUnreadBytes }: { readonly peer: string; readonly maxUnreadBytes: number },
+    { peer, origin, maxUnreadBytes }: Pick<Exchange, 'peer' | 'origin'> & { readonly maxUnreadBytes: number },
   ) {
     this.#stream = stream
     this.headers = headers
     this.peer = peer
+    this.origin = origin
     this.#maxUnreadBytes = maxUnreadBytes
     // A stream that breaks closes, and that is heard.
     stream.on('error', () => undefined)

@@ -111,7 +111,8 @@ class Channel {
     session.on('error', () => undefined)
     session.on('ping', () => this.#countControl())
     session.on('remoteSettings', () => this.#countControl())
-    const facts = { peer: connection.peer, maxUnreadBytes: this.#options.body.maxUnreadBytes }
+    const { peer, origin } = connection
+    const facts = { peer, origin, maxUnreadBytes: this.#options.body.maxUnreadBytes }
     session.on('stream', (stream, headers) => this.#begun(new Http2Exchange(stream, headers, facts)))
   }
 

@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net'
 import type { Clock } from '../../core/clock.ts'
+import { ConnectionOrigin } from './origin.ts'
 
 export interface DrainOptions {
   readonly idleMs: number
@@ -27,6 +28,7 @@ export interface Ending {
 export class Connection {
   readonly socket: Socket
   readonly openedAt: number
+  readonly origin: ConnectionOrigin
   /** Whose connection it is: the client's, if a balancer in front has said. */
   peer = ''
   /** The same, if the address is counted. */
@@ -42,6 +44,7 @@ export class Connection {
   constructor(socket: Socket, openedAt: number) {
     this.socket = socket
     this.openedAt = openedAt
+    this.origin = new ConnectionOrigin(socket.remoteAddress ?? '')
   }
 
   begun(): void {

@@ -126,6 +126,7 @@ export class TlsLayer {
     this.#handshakes.delete(ends)
     handshake.leave()
     this.#tools.counts.handshakes.ok++
+    handshake.connection.origin.proved(socket.getPeerX509Certificate())
     this.#tools.onSecure(handshake.connection, socket)
   }
 

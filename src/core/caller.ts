@@ -1,0 +1,25 @@
+/** Who is calling: what identification has found out, and everything behind it goes by. */
+export interface Caller {
+  /**
+   * Between whom the gateway is fair, and whom a limit per caller counts: unique over all ways of identification, such as
+   * `https://login.example.com/alice` or `key:robot`.
+   */
+  readonly name: string
+  readonly method: IdentityMethod
+  /** Empty if it has none. */
+  readonly tenant: string
+  /** Unique within its way of identification only; empty for who showed nothing. */
+  readonly subject: string
+  readonly scopes: readonly string[]
+  /** The SPIFFE id of the workload at the other end, if it has proved one. */
+  readonly spiffe: string | undefined
+  /** How much of an answer it may see; undefined leaves that to the route. */
+  readonly profile: string | undefined
+}
+
+/** How a caller was identified; `none` for who showed nothing where nothing is asked. */
+export type IdentityMethod = 'jwt' | 'api-key' | 'mtls' | 'mesh' | 'none'
+
+/** What somebody wants to do. */
+export const operations = ['infer', 'metadata', 'stats', 'admin.read', 'admin.write'] as const
+export type Operation = (typeof operations)[number]
