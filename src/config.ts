@@ -5,14 +5,17 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
-import { authOptions } from './auth/options.ts'
+import { authOptions, withAuthFiles } from './auth/options.ts'
 import { batchingOptions, fairnessOptions } from './batching/options.ts'
-import { isLoopback } from './core/address.ts'
+import { contradictions } from './contradictions.ts'
 import { readDocument, type Locate, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions, metricsOptions, type TlsOptions } from './edge/options.ts'
+import { limitsOptions } from './limits/options.ts'
+import { meshOptions } from './mesh/options.ts'
 import { manifestSchema, storeOptions } from './models/options.ts'
-import { pathOf, routeOptions, serviceOptions } from './routing/options.ts'
-import { defaultPool, placementOptions, runtimeOptions } from './runtime/options.ts'
+import { redisOptions, type RedisOptions } from './redis/options.ts'
+import { routeOptions, serviceOptions } from './routing/options.ts'
+import { placementOptions, runtimeOptions } from './runtime/options.ts'
 import { logOptions } from './telemetry/options.ts'
 
 const modelOptions = z.strictObject({
@@ -26,62 +29,34 @@ const modelOptions = z.strictObject({
   ...serviceOptions,
 })
 
-const configSchema = z
-  .strictObject({
-    auth: authOptions,
-    edge: edgeOptions.prefault({}).describe('The listener for clients.'),
-    metrics: metricsOptions.prefault({}).describe('The listener for probes and scrapes.'),
-    admin: adminOptions.prefault({}).describe('The listener for administration.'),
-    store: storeOptions.prefault({}).describe('Where the models are.'),
-    routes: z
-      .array(routeOptions)
-      .default([])
-      .describe('Addresses of models besides `/v2/models/NAME`. The narrowest host that fits decides.'),
-    models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
-    batching: batchingOptions.prefault({}).describe('How requests share runs.'),
-    fairness: fairnessOptions.prefault({}).describe('How callers share workers.'),
-    runtime: runtimeOptions.prefault({}).describe('The workers.'),
-    log: logOptions.prefault({}).describe('What is written to stderr.'),
-  })
-  .superRefine((config, context) => {
-    const complain = (path: (string | number)[], message: string, input: unknown) => {
-      context.addIssue({ code: 'custom', path, message, input })
-    }
-    const { edge, metrics, admin, routes, models, runtime } = config
-    if (!isLoopback(edge.host) && edge.tls?.clientCa === undefined) {
-      const message = '`auth: none` lets everybody in, so it serves on loopback only, or clients with a certificate'
-      complain(['edge', 'host'], `${message}: set 127.0.0.1, or \`edge.tls.clientCa\``, edge.host)
-    }
-    if (!isLoopback(admin.host)) {
-      const message = 'the admin listener asks nobody who they are, so it listens on loopback only: set 127.0.0.1'
-      complain(['admin', 'host'], message, admin.host)
-    }
-    const ports = Object.entries({ edge, metrics, admin }).map(([name, { port }]) => ({ name, port }))
-    for (const [i, { name, port }] of ports.entries()) {
-      const taken = ports.slice(0, i).find((other) => other.port === port && port !== 0)
-      if (taken) complain([name, 'port'], `${taken.name}.port is ${port} too: set another`, port)
-    }
-    if (runtime.pools[defaultPool])
-      complain(['runtime', 'pools', defaultPool], 'this pool has `runtime.executors`: take another name', undefined)
-    for (const [name, { pool }] of Object.entries(models)) {
-      const pools = [defaultPool, ...Object.keys(runtime.pools)]
-      if (!pools.includes(pool)) complain(['models', name, 'pool'], `expected one of ${pools.join(', ')}`, pool)
-    }
-    for (const [i, { name, match }] of routes.entries()) {
-      const before = routes.slice(0, i)
-      if (before.some((other) => other.name === name))
-        complain(['routes', i, 'name'], `"${name}" is the name of two routes`, name)
-      const twin = before.find((other) => other.match.host === match.host && pathOf(other) === pathOf(routes[i]!))
-      if (twin)
-        complain(
-          ['routes', i, 'match'],
-          `"${twin.name}" takes the same requests: give one of them another host or path`,
-          match,
-        )
-    }
-  })
+const settings = z.strictObject({
+  auth: authOptions,
+  edge: edgeOptions.prefault({}).describe('The listener for clients.'),
+  mesh: meshOptions.prefault({}).describe('Who stands in front of the gateway.'),
+  metrics: metricsOptions.prefault({}).describe('The listener for probes and scrapes.'),
+  admin: adminOptions.prefault({}).describe('The listener for administration.'),
+  store: storeOptions.prefault({}).describe('Where the models are.'),
+  routes: z
+    .array(routeOptions)
+    .default([])
+    .describe('Addresses of models besides `/v2/models/NAME`. The narrowest host that fits decides.'),
+  models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
+  limits: limitsOptions.prefault({}).describe('How much callers may ask for.'),
+  redis: redisOptions.optional().describe('What gateways have in common.'),
+  batching: batchingOptions.prefault({}).describe('How requests share runs.'),
+  fairness: fairnessOptions.prefault({}).describe('How callers share workers.'),
+  runtime: runtimeOptions.prefault({}).describe('The workers.'),
+  log: logOptions.prefault({}).describe('What is written to stderr.'),
+})
 
-export type Config = Readonly<z.output<typeof configSchema>>
+/** What a configuration says, whether or not its parts go together. */
+export type Settings = Readonly<z.output<typeof settings>>
+
+const configSchema = settings.superRefine((config, context) => {
+  contradictions(config, (path, message, input) => context.addIssue({ code: 'custom', path, message, input }))
+})
+
+export type Config = Settings
 
 /** A configuration, and where in its file each key is. */
 export interface ConfigFile {
@@ -99,18 +74,39 @@ export async function loadConfig(path: string): Promise<ConfigFile | { mistakes:
   const read = readDocument(path, text, configSchema)
   if ('mistakes' in read) return read
   const { value, locate } = read
-  const fromConfig = (file: string) => resolve(dirname(path), file)
-  const store = { ...value.store, path: fromConfig(value.store.path) }
-  const { tls } = value.edge
-  const edge = tls ? { ...value.edge, tls: tlsFrom(tls, fromConfig) } : value.edge
-  return { config: freeze({ ...value, store, edge }), locate }
+  return { config: freeze(withPaths(value, (named) => resolve(dirname(path), named))), locate }
 }
 
-function tlsFrom(tls: TlsOptions, fromConfig: (file: string) => string): TlsOptions {
+/** The settings with every file in them as `fromConfig` finds it. */
+function withPaths(value: Settings, fromConfig: FromConfig): Settings {
+  const { store, edge, admin, auth, redis } = value
+  return {
+    ...value,
+    store: { ...store, path: fromConfig(store.path) },
+    edge: edge.tls ? { ...edge, tls: tlsFrom(edge.tls, fromConfig) } : edge,
+    admin: { ...admin, auditFile: fromConfig(admin.auditFile) },
+    auth: withAuthFiles(auth, fromConfig),
+    redis: redis && redisFrom(redis, fromConfig),
+  }
+}
+
+type FromConfig = (file: string) => string
+
+function tlsFrom(tls: TlsOptions, fromConfig: FromConfig): TlsOptions {
   return {
     ...tls,
     certificates: tls.certificates.map(({ cert, key }) => ({ cert: fromConfig(cert), key: fromConfig(key) })),
-    clientCa: tls.clientCa === undefined ? undefined : fromConfig(tls.clientCa),
+    clientCa: tls.clientCa && fromConfig(tls.clientCa),
+    crl: tls.crl && fromConfig(tls.crl),
+  }
+}
+
+function redisFrom(redis: RedisOptions, fromConfig: FromConfig): RedisOptions {
+  const { usernameFile, passwordFile, ca } = redis
+  const files = { usernameFile, passwordFile, ca }
+  return {
+    ...redis,
+    ...Object.fromEntries(Object.entries(files).map(([key, file]) => [key, file && fromConfig(file)])),
   }
 }
 
@@ -130,8 +126,7 @@ export function redact(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, each]) => {
-      const isGroup = typeof each === 'object' && each !== null && !Array.isArray(each)
-      return [key, secretName.test(key) && !isGroup ? '[redacted]' : redact(each)]
+      return [key, secretName.test(key) && typeof each === 'string' ? '[redacted]' : redact(each)]
     }),
   )
 }

@@ -2,56 +2,32 @@
  * The composition root: a configuration becomes a gateway here, by plain constructor calls. Concepts do not import each
  * other; what one needs of another is passed from this file.
  */
-import { createIdentify } from './auth/auth.ts'
-import { Accounts } from './batching/accounts.ts'
-import { Arbiter } from './batching/arbiter.ts'
-import { Lane } from './batching/lane.ts'
-import type { BatchingOptions } from './batching/options.ts'
-import { policies } from './batching/policies.ts'
+import type { Shown } from './auth/auth.ts'
+import type { Minting } from './auth/jwt/issuer.ts'
 import { redact, type Config, type ConfigFile } from './config.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
-import { refuse, type Refusal } from './core/refusal.ts'
+import type { Caller, Operation } from './core/caller.ts'
+import type { Origin } from './core/origin.ts'
+import { isRefusal, refuse, type Refusal } from './core/refusal.ts'
 import { showSpec } from './core/signature.ts'
-import { loadFleet, type Model, type Version } from './models/fleet.ts'
+import { loadFleet, type Model } from './models/fleet.ts'
 import { scanStore } from './models/store.ts'
-import { badFallbacks, strangers, versionOf } from './misfits.ts'
+import { badFallbacks, strangers } from './misfits.ts'
+import type { HeadFields } from './mesh/trust.ts'
 import type { Steps, Target } from './pipeline.ts'
 import { constantFallback } from './routing/constant.ts'
 import { versionFallback, type Fallback } from './routing/fallback.ts'
 import { pathOf, serviceDefaults, type RouteOptions } from './routing/options.ts'
 import { Router, type Route } from './routing/router.ts'
-import type { Deployment } from './runtime/deployment.ts'
 import { defaultPool } from './runtime/options.ts'
-import { Runtime } from './runtime/runtime.ts'
+import { openSecurity, type Security } from './security.ts'
+import { placementOf, serveModel, wire, type ServedModel, type Wiring } from './served.ts'
 import type { EdgeCounts } from './telemetry/edge-counts.ts'
-import { Instruments, type VersionCounts } from './telemetry/instruments.ts'
+import { Audit } from './telemetry/audit.ts'
+import { Instruments } from './telemetry/instruments.ts'
 import { Journal } from './telemetry/journal.ts'
 import { createLog, type Logger } from './telemetry/log.ts'
-import type { VersionState } from './telemetry/version-gauges.ts'
-
-/** A version with the lane in which its requests wait. */
-export interface Served extends Target {
-  readonly digest: string
-  readonly samples: readonly string[]
-  readonly batched: boolean
-  readonly why: string
-  readonly maxRows: number
-  readonly lane: Lane
-  readonly deployment: Deployment
-  readonly counts: VersionCounts
-  /** What runs it, and how long that takes as far as it is known. */
-  runsOn(): Pick<VersionState, 'provider' | 'device'> & { readonly runMs: Lane['fit'] }
-  /** Why it cannot be run, if it will not be soon either. */
-  refused(): Refusal | undefined
-}
-
-export interface ServedModel {
-  readonly name: string
-  readonly contract: Target['contract']
-  readonly version: string
-  readonly versions: ReadonlyMap<string, Served>
-}
 
 export interface Failed {
   readonly mistakes: Mistake[]
@@ -70,7 +46,15 @@ export async function createGateway(
   const lost = strangers({ config, locate }, bundles)
   if (lost.length > 0) return { mistakes: lost, isStuck: false }
   const wiring = wire(config, clock, log)
-  const { runtime } = wiring
+  const { runtime, instruments } = wiring
+  const onProblem = ({ file, message }: Mistake) => log.error({ file }, message)
+  const { auth: authCounts, limits: limitCounts } = instruments
+  const security = await openSecurity(config, { clock, authCounts, limitCounts, onProblem })
+  const closeAll = async () => {
+    if (!('mistakes' in security)) await security.close()
+    return runtime.close(leaveMs)
+  }
+  if ('mistakes' in security) return { mistakes: security.mistakes, isStuck: !(await closeAll()) }
   const loading = loadFleet(bundles, {
     deploy: ({ model, version, file, bytes, verify, manifest }) => {
       const { pool = defaultPool, worker = config.runtime.worker, unloadAfterS } = config.models[model] ?? {}
@@ -84,90 +68,119 @@ export async function createGateway(
   })
   // A defect must not leave workers behind that keep the process up.
   const fleet = await loading.catch(async (defect: unknown) => {
-    await runtime.close(leaveMs)
+    await closeAll()
     throw defect
   })
   fleet.mistakes.push(...badFallbacks({ config, locate }, fleet.models))
   if (fleet.mistakes.length > 0) {
-    return { mistakes: fleet.mistakes, isStuck: !(await runtime.close(leaveMs)) }
+    return { mistakes: fleet.mistakes, isStuck: !(await closeAll()) }
   }
-  return { gateway: new Gateway(config, fleet.models, wiring) }
+  return { gateway: new Gateway(config, fleet.models, { ...wiring, security }) }
+}
+
+/** What a gateway is made of beside its models. */
+type Parts = Wiring & { readonly security: Security }
+
+/** Whoever is on this machine. */
+const localCaller: Caller = {
+  name: 'local',
+  method: 'none',
+  tenant: '',
+  subject: '',
+  scopes: [],
+  spiffe: undefined,
+  profile: undefined,
 }
 
 /** How long workers have to leave that nobody waits for. */
 const leaveMs = 5_000
-
-/** What is there before any model is. */
-interface Wiring {
-  readonly clock: Clock
-  readonly log: Logger
-  readonly runtime: Runtime
-  /** By the name of their pool. */
-  readonly arbiters: ReadonlyMap<string, Arbiter>
-  /** By the number of the deployment. */
-  readonly lanes: Map<number, Lane>
-  readonly accounts: Accounts
-}
-
-function wire(config: Config, clock: Clock, log: Logger): Wiring {
-  const lanes: Wiring['lanes'] = new Map()
-  const about = ({ options: { model, version } }: Deployment) => ({ model, version })
-  const runtime: Runtime = new Runtime(config.runtime, clock, {
-    onFree: (pool) => arbiters.get(pool)?.poke(),
-    onReady: ({ options: { pool } }) => arbiters.get(pool)!.poke(),
-    onDeath: (deployment, { reason }) => {
-      log.error({ ...about(deployment), reason }, 'a worker died and is being replaced')
-    },
-    onProblem: (deployment, reason) => {
-      log.error({ ...about(deployment), reason }, 'a worker cannot be made ready')
-      const refusal = deployment.refused()
-      if (refusal) lanes.get(deployment.id)?.clear(refusal)
-    },
-  })
-  const arbiters = new Map([...runtime.pools].map(([name, executors]) => [name, new Arbiter(executors, clock)]))
-  return { clock, log, runtime, arbiters, lanes, accounts: new Accounts(config.fairness.weights) }
-}
 
 export class Gateway {
   readonly steps: Steps
   readonly models: ReadonlyMap<string, ServedModel>
   readonly routes: readonly Route<Target>[]
   readonly log: Logger
+  /** How callers may say who they are. */
+  readonly proofs: { readonly token: boolean; readonly apiKey: string | undefined }
   readonly #config: Config
-  readonly #wiring: Wiring
-  readonly #instruments: Instruments
+  readonly #parts: Parts
+  readonly #audit: Audit
   readonly #startedAt: number
 
-  constructor(config: Config, models: ReadonlyMap<string, Model>, wiring: Wiring) {
+  constructor(config: Config, models: ReadonlyMap<string, Model>, parts: Parts) {
     this.#config = config
-    this.#wiring = wiring
-    this.log = wiring.log
-    this.#startedAt = wiring.clock.epoch()
-    this.#instruments = new Instruments(wiring.clock, () => this.#versions().map(stateOf))
-    this.models = new Map([...models.values()].map((model) => [model.name, this.#serve(model)]))
+    this.#parts = parts
+    this.log = parts.log
+    this.#startedAt = parts.clock.epoch()
+    this.#audit = new Audit(config.admin.auditFile, parts.clock)
+    const { auth } = config
+    this.proofs =
+      auth === 'none'
+        ? { token: false, apiKey: undefined }
+        : { token: auth.jwt !== undefined, apiKey: auth.apiKeys?.header }
+    this.models = new Map([...models.values()].map((model) => [model.name, serveModel(model, config, parts)]))
     this.routes = [...this.models.keys()]
       .map((model) => this.#route({ ...(config.models[model] ?? serviceDefaults), name: model, match: {}, model }))
       .concat(config.routes.map((route) => this.#route(route)))
-    this.steps = { identify: createIdentify(config.auth), router: new Router(this.routes) }
+    const { identify, access, limits } = parts.security
+    this.steps = { identify, access, limits, router: new Router(this.routes) }
   }
 
   /** What the edge counts. */
   get counts(): EdgeCounts {
-    return this.#instruments.edge
+    return this.#parts.instruments.edge
   }
 
   /** Opens the journal of a request that has just arrived. */
   open(): Journal {
-    return new Journal(this.#wiring.clock, [this.#instruments.listener])
+    return new Journal(this.#parts.clock, [this.#parts.instruments.listener])
+  }
+
+  /** Takes out of a head what nobody may believe, and says whose request it is. */
+  screen(headers: HeadFields, origin: Origin, peer: string): string {
+    return this.#parts.security.trust.screen(headers, origin, peer)
+  }
+
+  /** Who asks on the admin listener, if it may do this. */
+  async admit({ headers, origin }: Pick<Shown, 'headers' | 'origin'>, operation: Operation, isLocal: boolean) {
+    if (isLocal) return localCaller
+    const { identify, access } = this.#parts.security
+    // No proxy stands in front of this listener: only what proves itself counts.
+    const { authorization } = headers
+    const { apiKey } = this.proofs
+    const own = { authorization, ...(apiKey !== undefined && { [apiKey]: headers[apiKey] }) }
+    const caller = await identify({ headers: own, origin, peer: origin.address })
+    if (isRefusal(caller) || access.decide(caller, operation, '', '').isAllowed) return caller
+    return refuse('forbidden', `the caller may not do this: ${operation}`)
+  }
+
+  /** Makes a token for development. */
+  async mint(wish: Minting, who: Caller): Promise<string | Refusal> {
+    const { mint } = this.#parts.security
+    if (!mint) return refuse('not_found', 'there is no development issuer, so no token can be minted here')
+    const unwritten = await this.#audit.record({ who, what: 'tokens.mint', before: null, after: wish })
+    return unwritten ?? mint(wish)
+  }
+
+  /** A token to try things with, where there is a development issuer. */
+  async trialToken(): Promise<string | undefined> {
+    return this.#parts.security.mint?.({ subject: 'developer', scopes: ['models'] })
+  }
+
+  /** What a caller may do, and which rule has it so, in words. */
+  explain(caller: Caller, operation: Operation, model: string, version: string): string {
+    const { isAllowed, rule } = this.#parts.security.access.decide(caller, operation, model, version)
+    const why = rule === undefined ? 'no rule fits' : `by auth.access[${rule}]`
+    return `${isAllowed ? 'allowed' : 'denied'}, ${why}`
   }
 
   /** Why nothing can be run at the moment, if that is so. */
   refused(): Refusal | undefined {
-    return this.#wiring.runtime.alive ? undefined : refuse('not_ready', 'no worker can load a model at the moment')
+    return this.#parts.runtime.alive ? undefined : refuse('not_ready', 'no worker can load a model at the moment')
   }
 
   metrics(): Promise<string> {
-    return this.#instruments.metrics()
+    return this.#parts.instruments.metrics()
   }
 
   config(): unknown {
@@ -175,7 +188,7 @@ export class Gateway {
   }
 
   status(): unknown {
-    const { clock, runtime } = this.#wiring
+    const { clock, runtime } = this.#parts
     return {
       uptimeS: Math.round((clock.epoch() - this.#startedAt) / 1_000),
       executors: Object.fromEntries([...runtime.pools].map(([name, executors]) => [name, executors.length])),
@@ -203,12 +216,9 @@ export class Gateway {
    * long: then nothing but the end of the process ends them.
    */
   async close(forMs: number = leaveMs): Promise<boolean> {
-    for (const arbiter of this.#wiring.arbiters.values()) arbiter.close()
-    return this.#wiring.runtime.close(forMs)
-  }
-
-  #versions(): Served[] {
-    return [...this.models.values()].flatMap(({ versions }) => [...versions.values()])
+    for (const arbiter of this.#parts.arbiters.values()) arbiter.close()
+    await this.#parts.security.close()
+    return this.#parts.runtime.close(forMs)
   }
 
   #route(route: RouteOptions): Route<Target> {
@@ -227,85 +237,6 @@ export class Gateway {
     }
     // What is wrong with one was found before there was a gateway.
     return fallback.kind === 'constant' ? (constantFallback(contract, fallback.outputs) as Fallback) : undefined
-  }
-
-  #serve(model: Model): ServedModel {
-    const { name, contract, versions } = model
-    const { batching = this.#config.batching } = this.#config.models[name] ?? {}
-    const served = [...versions.values()].map((each) => this.#serveVersion(each, contract, batching))
-    return {
-      name,
-      contract,
-      version: versionOf(this.#config, model),
-      versions: new Map(served.map((each) => [each.version, each])),
-    }
-  }
-
-  #serveVersion(
-    { bundle, program, rows, firstRuns }: Version,
-    contract: Target['contract'],
-    batching: BatchingOptions,
-  ): Served {
-    const { clock, log, runtime, arbiters, lanes, accounts } = this.#wiring
-    const { model, version, digest, samples } = bundle
-    const counts = this.#instruments.of(model, version)
-    const deployment = runtime.deployments[program.id]!
-    // A version whose requests run alone gains nothing from waiting: each fills a batch.
-    const policy = program.batched ? batching.policy : ({ kind: 'adaptive', maxRows: 1 } as const)
-    const lane = new Lane({
-      program,
-      policy: policies.create(policy),
-      maxQueueRows: batching.maxQueueRows,
-      clock,
-      host: deployment,
-      accounts,
-      planner: arbiters.get(deployment.options.pool)!,
-      onRun: (ran, computeMs) => this.#instruments.ran(counts, ran, computeMs),
-      onExtraRun: () => counts.extraRuns++,
-      onFailure: (reason, requestId) => log.warn({ requestId, model, version, reason }, 'the model failed on an input'),
-    })
-    for (const { key, rows: size, computeMs } of firstRuns) lane.learn(key, size, computeMs)
-    lanes.set(program.id, lane)
-    deployment.isAsked = () => !lane.empty
-    const { independent: batched, why } = rows
-    const served = { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows }
-    const runsOn = () => ({ ...deviceOf(deployment), runMs: lane.fit })
-    return { ...served, lane, deployment, counts, runsOn, refused: () => deployment.refused() }
-  }
-}
-
-function deviceOf({ device }: Deployment): Pick<VersionState, 'provider' | 'device'> {
-  return { provider: device?.provider ?? '', device: device?.device ?? '' }
-}
-
-function stateOf({ model, version, lane, deployment }: Served): VersionState {
-  const { ready, deaths, hungThreads, coldStarts, loadMs, bytes } = deployment
-  return {
-    model,
-    version,
-    queuedRows: lane.rows,
-    workers: ready,
-    deaths,
-    hungThreads,
-    coldStarts,
-    loadMs,
-    bytes,
-    ...deviceOf(deployment),
-    fit: lane.fit,
-  }
-}
-
-/** What runs a version, for people. */
-function placementOf({ options, state, ready, device, deaths, hungThreads, coldStarts, bytes, loadMs }: Deployment) {
-  const { pool, worker } = options
-  return {
-    state,
-    pool,
-    isolation: worker.isolation,
-    workers: { ready, of: options.executors.length, deaths, hungThreads, bytes },
-    ...device,
-    coldStarts,
-    loadMs: Math.round(loadMs),
   }
 }
 

@@ -7,8 +7,10 @@ import { cert } from './cli/cert.ts'
 import { check } from './cli/check.ts'
 import { docs } from './cli/docs.ts'
 import { infer } from './cli/infer.ts'
+import { key } from './cli/key.ts'
 import { models } from './cli/models.ts'
 import { serve } from './cli/serve.ts'
+import { token } from './cli/token.ts'
 
 // Workers start in half the time from code that was compiled before. Where it cannot be kept, they compile it again.
 process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../node_modules/.cache/compiled')
@@ -27,8 +29,13 @@ program
 
 program
   .command('check')
-  .description('try a configuration and every model in its store, and show what would be served')
+  .description('try a configuration and every model in its store, and show what would be served and what is weak')
   .argument('[config]', 'configuration file', standardConfig)
+  .option('--strict', 'fail where a setting is weak', false)
+  .option('--as <caller>', 'say instead what this caller may do, and why: "subject=alice,tenant=acme,scopes=models"')
+  .option('--operation <operation>', 'infer, metadata, stats, admin.read or admin.write; all without it')
+  .option('--model <name>', 'a certain model; all without it')
+  .option('--model-version <version>', 'a certain version; all without it')
   .action(check)
 
 program
@@ -44,11 +51,32 @@ program
   .requiredOption('-i, --input <file>', 'a request in the Open Inference Protocol, as JSON')
   .option('-u, --url <url>', 'where the gateway is', 'http://127.0.0.1:8080')
   .option('-m, --model-version <version>', 'a certain version of the model')
+  .option('--token-file <file>', 'a token to show; without it, that in PENSTOCK_TOKEN, if there is one')
   .option('--ca <file>', 'who signed the certificate of the gateway, as PEM, if it speaks HTTPS')
   .option('--cert <file>', 'a certificate of your own, as PEM, if the gateway asks for one')
   .option('--key <file>', 'its key, as PEM')
   .addHelpText('after', '\nExample:\n  penstock infer digits --input config/models/digits/1/samples/seven.json')
   .action(infer)
+
+program
+  .command('token')
+  .description('mint a token for development, from a running gateway with a development issuer')
+  .option('--subject <name>', 'who calls (developer)')
+  .option('--tenant <name>', 'on whose behalf')
+  .option('--scope <scopes...>', 'what for (models)')
+  .option('--profile <name>', 'how much of an answer is shown')
+  .option('--lifetime <seconds>', 'how long it is good for, at most a day (an hour)')
+  .option('--admin <url>', 'where the admin listener of the gateway is', 'http://127.0.0.1:9091')
+  .addHelpText('after', '\nExample:\n  export PENSTOCK_TOKEN=$(penstock token)')
+  .action(token)
+
+program
+  .command('key')
+  .description('make an API key, and the entry for the file of keys')
+  .argument('<id>', 'whose key it is')
+  .option('--tenant <name>', 'on whose behalf it calls')
+  .option('--scope <scopes...>', 'what it is for')
+  .action(key)
 
 program
   .command('cert')

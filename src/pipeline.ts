@@ -2,6 +2,7 @@
  * The life of a request, from top to bottom. Each step's value is the next step's argument; a step that turns the
  * request down returns a Refusal, and nothing after it is paid for. Up to `reserve` only the head has been read.
  */
+import type { Access } from './auth/access.ts'
 import type { Identify } from './auth/auth.ts'
 import type { Done } from './batching/job.ts'
 import type { Answer, Call } from './core/call.ts'
@@ -9,6 +10,7 @@ import { Claim } from './core/claim.ts'
 import { isRefusal, type Refusal } from './core/refusal.ts'
 import type { Work } from './core/run.ts'
 import type { Signature } from './core/signature.ts'
+import type { Limits } from './limits/limits.ts'
 import type { Router } from './routing/router.ts'
 import type { Journal } from './telemetry/journal.ts'
 
@@ -20,46 +22,58 @@ export interface Target {
   readonly lane: {
     reserve(claim: Claim): Refusal | undefined
     run(work: Work, claim: Claim): Promise<Done | Refusal>
+    predict(work: Work, claim: Claim): number | undefined
   }
 }
 
 /** What one request needs, as the configuration in force when it arrived would have it. */
 export interface Steps {
   readonly identify: Identify
+  readonly access: Pick<Access, 'bars' | 'sees'>
+  readonly limits: Pick<Limits, 'admit'>
   readonly router: Pick<Router<Target>, 'route' | 'choose' | 'fallback'>
 }
 
 export async function infer(call: Call, steps: Steps, journal: Journal): Promise<Answer | Refusal> {
-  const caller = steps.identify(call)
+  const caller = await steps.identify(call)
   if (isRefusal(caller)) return caller
 
   const route = steps.router.route(call)
   if (isRefusal(route)) return route
 
-  const target = steps.router.choose(route, call)
-  if (isRefusal(target)) return target
-  journal.routed(route.name, target)
+  const barred = steps.access.bars(caller, 'infer', route, call)
+  if (barred) return barred
+  journal.routed(route.name, route.model)
 
   const claim = new Claim(call, caller.name, route.terms)
-  const fallback = steps.router.fallback(route, call)
-  const hopeless = target.lane.reserve(claim.early(fallback?.keepMs))
-  if (hopeless && !fallback) return hopeless
+  const permit = await steps.limits.admit({ caller, route: route.name, model: route.model, priority: claim.priority })
+  if (isRefusal(permit)) return permit
+  try {
+    const target = steps.router.choose(route, call)
+    if (isRefusal(target)) return target
+    journal.chose(target)
 
-  const request = await call.read(target.contract, claim.deadline)
-  if (isRefusal(request)) return request
-  journal.rows = request.rows
-  claim.tighten(request)
-  const { model, version } = target
-  const { id, wanted } = request
+    const fallback = steps.router.fallback(route, call)
+    const hopeless = target.lane.reserve(claim.early(fallback?.keepMs))
+    if (hopeless && !fallback) return hopeless
 
-  const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
-  if (!isRefusal(done)) {
-    journal.ran(done)
-    return { model, version, id, wanted, outputs: done.outputs }
+    const request = await call.read(target.contract, claim.deadline)
+    if (isRefusal(request)) return request
+    journal.rows = request.rows
+    claim.tighten(request)
+
+    const over = await permit.charge(request.rows, target.lane.predict(request, claim))
+    if (over) return over
+    const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
+    const { id, wanted } = request
+    const answer = { model: target.model, version: target.version, id, wanted, head: permit.fields() }
+    if (!isRefusal(done)) journal.ran(done)
+    if (!isRefusal(done)) return { ...answer, outputs: done.outputs }
+    const instead = await fallback?.answer(request, claim, done)
+    if (!instead) return done
+    journal.fell(instead.kind, done.code)
+    return { ...answer, version: instead.version ?? answer.version, outputs: instead.outputs, fallback: instead.kind }
+  } finally {
+    permit.release(journal.ownComputeMs)
   }
-
-  const instead = await fallback?.answer(request, claim, done)
-  if (!instead) return done
-  journal.fell(instead.kind, done.code)
-  return { model, version: instead.version ?? version, id, wanted, outputs: instead.outputs, fallback: instead.kind }
 }

@@ -27,7 +27,9 @@ interface Rule {
 }
 
 const packageFile = '../package.json'
-const concepts = 'auth limits guard routing experiments batching runtime models predictions telemetry mesh'.split(' ')
+const concepts = 'auth limits redis guard routing experiments batching runtime models predictions telemetry mesh'.split(
+  ' ',
+)
 /** A concept's options, and its closed lists of alternatives. */
 const tables = 'options methods stores checks policies backends'.split(' ')
 
@@ -40,14 +42,26 @@ const rules: readonly Rule[] = [
     from: ['config.ts'],
     may: [
       'core/',
+      'contradictions.ts',
       'edge/options.ts',
       ...concepts.flatMap((concept) => tables.map((table) => `${concept}/${table}.ts`)),
     ],
   },
+  // The composition root, in three rooms.
   {
-    from: ['gateway.ts'],
-    may: ['core/', 'config.ts', 'misfits.ts', 'pipeline.ts', ...concepts.map((concept) => `${concept}/`)],
+    from: ['gateway.ts', 'security.ts', 'served.ts'],
+    may: [
+      'core/',
+      'config.ts',
+      'misfits.ts',
+      'pipeline.ts',
+      'security.ts',
+      'served.ts',
+      ...concepts.map((concept) => `${concept}/`),
+    ],
   },
+  { from: ['contradictions.ts'], may: ['core/', 'routing/options.ts', 'runtime/options.ts'], types: ['config.ts'] },
+  { from: ['weaknesses.ts'], may: ['core/'], types: ['config.ts'] },
   {
     from: ['misfits.ts'],
     may: ['core/', 'routing/'],
@@ -56,7 +70,18 @@ const rules: readonly Rule[] = [
   {
     from: ['main.ts', 'cli/'],
     // models/store.ts: `penstock models` lists a store without loading a gateway over it.
-    may: ['cli/', 'config.ts', 'gateway.ts', 'edge/', 'mesh/drain.ts', 'core/', 'models/store.ts', packageFile],
+    may: [
+      'cli/',
+      'config.ts',
+      'gateway.ts',
+      'weaknesses.ts',
+      'edge/',
+      'mesh/drain.ts',
+      'core/',
+      'models/store.ts',
+      packageFile,
+    ],
+    types: ['served.ts'],
   },
 ]
 

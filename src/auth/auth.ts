@@ -1,16 +1,126 @@
-/** Who is calling. With `auth: none` nobody is asked, which is safe only where no stranger can reach. */
-import type { Call } from '../core/call.ts'
-import type { Refusal } from '../core/refusal.ts'
-import type { AuthOptions } from './options.ts'
+/**
+ * Who is calling. Whoever shows several things must be good for each of them: a proof that fails is never made up for by
+ * another. A person's or machine's own proof (token, API key, or what a proxy has verified of a token) says who calls;
+ * that of the workload at the other end (certificate, mesh) adds its SPIFFE id, or stands alone.
+ */
+import type { Caller } from '../core/caller.ts'
+import type { Headers, Origin } from '../core/origin.ts'
+import { isRefusal, Refusal } from '../core/refusal.ts'
 
-interface Caller {
-  /** Between whom the gateway is fair. */
-  readonly name: string
+/** What of a request says who sent it. */
+export interface Shown {
+  readonly headers: Headers
+  readonly origin: Origin
+  /** An address, or a network that is one client's. */
+  readonly peer: string
 }
 
-export type Identify = (call: Call) => Caller | Refusal
+type Found = Caller | Refusal | undefined
+export type Identified = Caller | Refusal
+/** Ready at once for whoever was seen before. */
+export type Identify = (shown: Shown) => Identified | Promise<Identified>
 
-/** Makes the function that tells who is calling; `none` is the only way there is so far: whoever has the address. */
-export function createIdentify(_options: AuthOptions): Identify {
-  return ({ peer }) => ({ name: peer })
+/** The ways of identification that are configured. */
+export interface Methods {
+  readonly tokens?: TokenMethod | undefined
+  /** The field with claims that a trusted proxy has verified. */
+  readonly payloadHeader?: string | undefined
+  readonly apiKeys?: { readonly header: string; identify(headers: Headers): Found } | undefined
+  readonly certificate?: ((origin: Origin) => Found) | undefined
+  readonly mesh?: ((headers: Headers) => Found) | undefined
+  /** Whether who shows nothing may come in: some rule is about anyone. */
+  readonly isOpen: boolean
+  readonly counts: { identified(method: string): void; refused(method: string, reason: string): void }
+}
+
+/** Counts its refusals itself. */
+interface TokenMethod {
+  /** Undefined for what is no token. */
+  identify(authorization: string, peer: string): Found | Promise<Identified>
+  identifyPayload(payload: string): Identified
+}
+
+/** Lets everybody in: nobody is asked. */
+export const everybody: Identify = ({ origin, peer }) => strangerOf(origin, peer)
+
+/** Makes the function that tells who is calling. */
+export function createIdentify(methods: Methods): Identify {
+  const { isOpen, counts } = methods
+  const challenge = methods.tokens ? ['www-authenticate', 'Bearer realm="penstock"'] : []
+  const nobody = new Refusal('unauthenticated', `show who is calling: ${waysOf(methods)}`, undefined, challenge)
+  const join = (shown: Shown, own: Found): Identified => {
+    if (isRefusal(own)) return own
+    const workload = workloadOf(methods, shown)
+    if (isRefusal(workload)) {
+      counts.refused(methods.mesh ? 'mesh' : 'mtls', 'identity')
+      return workload
+    }
+    const caller = own && workload ? together(own, workload) : (own ?? workload)
+    if (!caller && !isOpen) {
+      counts.refused('none', 'missing')
+      return nobody
+    }
+    counts.identified(caller?.method ?? 'none')
+    return caller ?? strangerOf(shown.origin, shown.peer)
+  }
+  return (shown) => {
+    const own = ownProof(methods, shown)
+    return own instanceof Promise ? own.then((found) => join(shown, found)) : join(shown, own)
+  }
+}
+
+function ownProof(methods: Methods, { headers, peer }: Shown): Found | Promise<Found> {
+  const { tokens, payloadHeader, apiKeys, counts } = methods
+  const { authorization } = headers
+  const key = apiKeys?.identify(headers)
+  if (isRefusal(key)) counts.refused('api-key', 'key')
+  if (authorization !== undefined && !key) {
+    const found = tokens?.identify(authorization as string, peer)
+    if (!found) counts.refused('none', 'scheme')
+    return found ?? unwanted
+  }
+  if (authorization !== undefined) counts.refused('api-key', 'two_proofs')
+  if (key) return authorization === undefined ? key : twoProofs
+  const payload = payloadHeader === undefined ? undefined : headers[payloadHeader]
+  return payload === undefined ? undefined : tokens!.identifyPayload(String(payload))
+}
+
+function workloadOf({ certificate, mesh }: Methods, { headers, origin }: Shown): Found {
+  return certificate?.(origin) ?? mesh?.(headers)
+}
+
+/** One object for the same two, because much is remembered by caller. */
+const pairs = new WeakMap<Caller, { readonly workload: Caller; readonly both: Caller }>()
+
+function together(own: Caller, workload: Caller): Caller {
+  const known = pairs.get(own)
+  if (known?.workload === workload) return known.both
+  const both = { ...own, spiffe: workload.spiffe, peer: workload.peer }
+  pairs.set(own, { workload, both })
+  return both
+}
+
+const strangers = new WeakMap<Origin, Caller>()
+
+/** Who shows nothing is known by its address. One object for a connection, unless a proxy brings several on it. */
+function strangerOf(origin: Origin, peer: string): Caller {
+  const known = strangers.get(origin)
+  if (known?.name === peer) return known
+  const stranger = { name: peer, method: 'none', tenant: '', subject: '', scopes: [], spiffe: undefined } as const
+  const caller = { ...stranger, profile: undefined }
+  strangers.set(origin, caller)
+  return caller
+}
+
+const twoProofs = new Refusal('unauthenticated', 'send an API key or an "authorization" field, not both')
+const unwanted = new Refusal('unauthenticated', 'what "authorization" holds is no proof that is taken here')
+
+function waysOf({ tokens, apiKeys, certificate, mesh }: Methods): string {
+  const ways = [
+    tokens && 'a token, as `authorization: Bearer TOKEN`',
+    apiKeys && `an API key, in \`${apiKeys.header}\``,
+    certificate && 'a client certificate',
+    mesh && 'the identity of a workload in the mesh',
+  ].filter((way) => way !== undefined)
+  return ways.length > 0 ? ways.join(', or ') : 'no way to do so is configured'
 }

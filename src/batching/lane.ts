@@ -107,7 +107,7 @@ export class Lane {
     const now = clock.now()
     if (claim.gone) return Promise.resolve(hungUp())
     if (claim.deadline <= now) return Promise.resolve(tooLate())
-    const work = program.padding.size === 0 ? asked : padded(asked, program)
+    const work = padded(asked, program)
     const queue = this.#queues.of(work.key, this.#apart(claim))
     const applicant = { claim, queue, rows: work.rows }
     this.#admission.count(applicant, now)
@@ -118,6 +118,13 @@ export class Lane {
     return new Promise((resolve) => {
       this.#enqueue(applicant, work, resolve)
     })
+  }
+
+  /** Its expected share of a run, milliseconds; undefined while too few runs of its shape were seen. */
+  predict(asked: Work, { deadline }: Pick<Claim, 'deadline'>): number | undefined {
+    const { clock, program } = this.#options
+    const queue = this.#queues.of(padded(asked, program).key, undefined)
+    return queue.curve.known ? this.#admission.costMs(queue, asked.rows, deadline - clock.now()) : undefined
   }
 
   /** What must not share a run with the others: what nobody waits for, and what comes from whoever has just made one fail. */
@@ -242,6 +249,7 @@ export class Lane {
 
 /** What may be filled up to one size shares a key. */
 function padded(work: Work, { inputs, padding }: Program): Work {
+  if (padding.size === 0) return work
   const shapes = work.inputs.map(({ shape }, i) => paddedShape(inputs[i]!.spec.shape, shape, padding))
   return { ...work, key: shapeKey(shapes) }
 }

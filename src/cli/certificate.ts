@@ -1,10 +1,11 @@
 /**
  * X.509 certificates (RFC 5280) for development: of one kind, signed with ECDSA over P-256. There are libraries for it,
- * with twenty packages behind them; what a certificate for a laptop needs of ASN.1 is this page.
+ * with twenty packages behind them; what a certificate for a laptop needs of ASN.1 is this page and the next.
  */
-import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
 import { groupsOf } from '../edge/transport/addresses.ts'
+import { bits, bitString, boolean, der, integer, objectId, octets, sequence, utcTime } from './der.ts'
 
 export interface CertificateOptions {
   /** Common name of the subject. */
@@ -13,7 +14,7 @@ export interface CertificateOptions {
   /** Who signs it, and what it is good for; without one it signs itself, and is an authority. */
   readonly issued?: {
     readonly by: Issued
-    readonly as: 'server' | 'client'
+    readonly as: 'server' | 'client' | 'authority'
     /** Host names, addresses and URIs that it stands for. */
     readonly names: readonly string[]
   }
@@ -35,15 +36,13 @@ export function issue({ subject, days, issued }: CertificateOptions, now: number
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const spki = publicKey.export({ type: 'spki', format: 'der' })
   const keyId = createHash('sha1').update(spki).digest()
-  const algorithm = sequence(objectId(1, 2, 840, 10045, 4, 3, 2))
-  const extensions = issued
-    ? leafExtensions(issued.names, issued.as)
-    : [extension(19, sequence(boolean(true)), true), extension(15, bits(0x06, 1), true)]
+  const extensions =
+    issued && issued.as !== 'authority' ? leafExtensions(issued.names, issued.as) : authorityExtensions()
   const tbs = sequence(
     // Version 3.
     der(0xa0, integer(Buffer.of(2))),
     integer(positive(randomBytes(serialBytes))),
-    algorithm,
+    ecdsaWithSha256,
     nameOf(issued?.by.subject ?? subject),
     // From a day before, because clocks differ.
     sequence(utcTime(now - msPerDay), utcTime(now + days * msPerDay)),
@@ -55,8 +54,17 @@ export function issue({ subject, days, issued }: CertificateOptions, now: number
     ),
   )
   const signer = issued ? createPrivateKey(issued.by.key) : privateKey
-  const cert = toPem(sequence(tbs, algorithm, der(0x03, Buffer.of(0), sign('sha256', tbs, signer))))
-  return { cert, key: privateKey.export({ type: 'pkcs8', format: 'pem' }), subject, keyId }
+  return {
+    cert: signedPem(tbs, signer),
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    subject,
+    keyId,
+  }
+}
+
+export function authorityExtensions(): Buffer[] {
+  // Signs certificates and revocation lists.
+  return [extension(19, sequence(boolean(true)), true), extension(15, bits(0x06, 1), true)]
 }
 
 function leafExtensions(names: readonly string[], use: 'server' | 'client'): Buffer[] {
@@ -71,7 +79,7 @@ function leafExtensions(names: readonly string[], use: 'server' | 'client'): Buf
 }
 
 /** One of those under 2.5.29 (RFC 5280 section 4.2.1). */
-function extension(id: number, value: Buffer, isCritical = false): Buffer {
+export function extension(id: number, value: Buffer, isCritical = false): Buffer {
   return sequence(objectId(2, 5, 29, id), ...(isCritical ? [boolean(true)] : []), octets(value))
 }
 
@@ -86,13 +94,8 @@ function generalName(name: string): Buffer {
 }
 
 /** A distinguished name of nothing but a common name. */
-function nameOf(commonName: string): Buffer {
+export function nameOf(commonName: string): Buffer {
   return sequence(der(0x31, sequence(objectId(2, 5, 4, 3), der(0x0c, Buffer.from(commonName)))))
-}
-
-function utcTime(epochMs: number): Buffer {
-  const digits = new Date(epochMs).toISOString().replace(/\..*|[-:T]/g, '')
-  return der(0x17, Buffer.from(`${digits.slice(2)}Z`))
 }
 
 /** Neither negative nor with a leading zero. */
@@ -101,43 +104,14 @@ function positive(bytes: Buffer): Buffer {
   return bytes
 }
 
-// The forms of ASN.1 in DER (ITU-T X.690).
+export const ecdsaWithSha256 = sequence(objectId(1, 2, 840, 10045, 4, 3, 2))
 
-function der(tag: number, ...parts: readonly Uint8Array[]): Buffer {
-  const body = Buffer.concat(parts)
-  const { length } = body
-  const size = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff]
-  return Buffer.concat([Buffer.of(tag, ...size), body])
+/** What was to be signed with ECDSA over P-256, with its signature. */
+export function signedPem(tbs: Buffer, signer: KeyObject): string {
+  return toPem('CERTIFICATE', sequence(tbs, ecdsaWithSha256, bitString(sign('sha256', tbs, signer))))
 }
 
-function sequence(...parts: readonly Uint8Array[]): Buffer {
-  return der(0x30, ...parts)
-}
-
-function integer(bytes: Buffer): Buffer {
-  return der(0x02, bytes)
-}
-
-function boolean(value: boolean): Buffer {
-  return der(0x01, Buffer.of(value ? 0xff : 0))
-}
-
-function octets(bytes: Buffer): Buffer {
-  return der(0x04, bytes)
-}
-
-function bits(byte: number, unused: number): Buffer {
-  return der(0x03, Buffer.of(unused, byte))
-}
-
-function objectId(first: number, second: number, ...rest: readonly number[]): Buffer {
-  const base128 = (value: number): number[] =>
-    value < 0x80 ? [value] : [...base128(value >> 7).map(more), value & 0x7f]
-  const more = (byte: number): number => byte | 0x80
-  return der(0x06, Buffer.of(40 * first + second, ...rest.flatMap(base128)))
-}
-
-function toPem(bytes: Buffer): string {
+export function toPem(label: string, bytes: Buffer): string {
   const lines = bytes.toString('base64').match(/.{1,64}/g)!
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
 }

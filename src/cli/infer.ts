@@ -1,9 +1,10 @@
 /** `penstock infer`: sends a request file to a running gateway and shows the answer. */
 import { readFile } from 'node:fs/promises'
-import { request as requestHttp } from 'node:http'
+import { request as requestHttp, type OutgoingHttpHeaders } from 'node:http'
 import { request as requestHttps, type RequestOptions } from 'node:https'
 import { buffer } from 'node:stream/consumers'
 import { createSecureContext, getCACertificates } from 'node:tls'
+import { refusals } from '../core/refusal.ts'
 import { parsed } from '../edge/transport/certificates.ts'
 import { failWith } from './report.ts'
 
@@ -11,10 +12,13 @@ export interface InferOptions {
   readonly input: string
   readonly url: string
   readonly modelVersion?: string
+  readonly tokenFile?: string
   readonly ca?: string
   readonly cert?: string
   readonly key?: string
 }
+
+type PostOptions = RequestOptions & { readonly headers: OutgoingHttpHeaders }
 
 interface Answer {
   readonly status: number
@@ -28,11 +32,19 @@ export async function infer(model: string, options: InferOptions): Promise<void>
   const target = `${url.replace(/\/$/, '')}/v2/models/${encodeURIComponent(model)}${version}/infer`
   if (!/^https?:$/.test(URL.parse(target)?.protocol ?? '')) failWith(`--url ${url}: this is no URL of http or https`)
   const credentials = await readCredentials(options)
-  const { status, text } = await post(target, body, credentials).catch((error: NodeJS.ErrnoException) =>
-    failWith(explain(options, error)),
+  const { status, text } = await post(target, body, { ...credentials, headers: await readToken(options) }).catch(
+    (error: NodeJS.ErrnoException) => failWith(explain(options, error)),
   )
   if (status === 200) process.stdout.write(`${text}\n`)
-  else failWith(`${status}: ${errorOf(text)}`)
+  else failWith(`${status}: ${errorOf(text)}${status === unauthenticated ? tokenHint : ''}`)
+}
+
+const unauthenticated = refusals.unauthenticated.status
+const tokenHint = '\n  `export PENSTOCK_TOKEN=$(npx penstock token)` gets one from a gateway with a development issuer'
+
+async function readToken({ tokenFile }: InferOptions): Promise<OutgoingHttpHeaders> {
+  const token = tokenFile === undefined ? process.env['PENSTOCK_TOKEN'] : String(await read(tokenFile))
+  return token?.trim() ? { authorization: `Bearer ${token.trim()}` } : {}
 }
 
 function read(file: string): Promise<Buffer> {
@@ -60,11 +72,11 @@ async function readAuthority(file: string): Promise<string> {
   return pem
 }
 
-function post(url: string, body: Buffer, credentials: RequestOptions): Promise<Answer> {
-  const headers = { 'content-type': 'application/json', 'content-length': body.length }
+function post(url: string, body: Buffer, options: PostOptions): Promise<Answer> {
+  const headers = { ...options.headers, 'content-type': 'application/json', 'content-length': body.length }
   const request = url.startsWith('https:') ? requestHttps : requestHttp
   return new Promise((resolve, reject) => {
-    const sent = request(url, { method: 'POST', headers, ...credentials }, (response) => {
+    const sent = request(url, { ...options, method: 'POST', headers }, (response) => {
       buffer(response).then((bytes) => resolve({ status: response.statusCode!, text: String(bytes) }), reject)
     })
     sent.on('error', reject)

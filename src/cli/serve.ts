@@ -7,7 +7,9 @@ import type { Mistake } from '../core/document.ts'
 import { createAdminServer } from '../edge/admin.ts'
 import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
-import { createGateway, type Failed, type Gateway, type ServedModel } from '../gateway.ts'
+import { createGateway, type Failed, type Gateway } from '../gateway.ts'
+import type { ServedModel } from '../served.ts'
+import { weaknesses } from '../weaknesses.ts'
 import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
@@ -17,7 +19,10 @@ export async function serve(path: string): Promise<void> {
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
   const asked = stopSignal()
-  process.stdout.write(banner(running, curlCredentials(file.config)))
+  const token = await running.gateway.trialToken()
+  const proof = token === undefined ? '' : `-H 'authorization: Bearer ${token}' `
+  process.stdout.write(banner(running, curlCredentials(file.config) + proof))
+  for (const weakness of weaknesses(file.config)) running.gateway.log.warn(`weak: ${weakness}`)
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   const { areConnectionsClosed, areWorkersGone } = await running.stop()
@@ -58,7 +63,7 @@ export async function start(file: ConfigFile): Promise<{ running: Running } | Fa
   }
   let isDraining = false
   const metrics = createMetricsServer(gateway, () => isDraining)
-  const admin = createAdminServer(gateway)
+  const admin = createAdminServer(gateway, config.admin)
   const stop = async () => {
     isDraining = true
     const startedAt = systemClock.now()

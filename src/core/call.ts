@@ -64,6 +64,8 @@ export interface Answer {
   readonly id: string | undefined
   readonly outputs: readonly Tensor[]
   readonly wanted: readonly WantedOutput[]
+  /** Names and values, in turn, of header fields that go with it. */
+  readonly head?: readonly string[]
   /** Undefined if the version answers that was asked; else what answers in its place. */
   readonly fallback?: FallbackKind
 }

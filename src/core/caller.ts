@@ -13,6 +13,8 @@ export interface Caller {
   readonly scopes: readonly string[]
   /** The SPIFFE id of the workload at the other end, if it has proved one. */
   readonly spiffe: string | undefined
+  /** That of the workload through which it calls, where a trusted proxy of the mesh names both. */
+  readonly peer?: string | undefined
   /** How much of an answer it may see; undefined leaves that to the route. */
   readonly profile: string | undefined
 }

@@ -39,6 +39,7 @@ export const refusals = {
   overloaded: { status: 503, grpc: 14, retryable: true, title: 'more work is waiting than can be done' },
   draining: { status: 503, grpc: 14, retryable: true, title: 'the gateway is shutting down' },
   not_ready: { status: 503, grpc: 14, retryable: true, title: 'no worker can load the model at the moment' },
+  not_changed: { status: 503, grpc: 14, retryable: false, title: 'a change that cannot be written down is not made' },
   expired: { status: 504, grpc: 4, retryable: true, title: 'the deadline passed before there was an answer' },
   abandoned: { status: 499, grpc: 1, retryable: false, title: 'the client hung up; nobody reads this answer' },
 } as const satisfies Record<string, RefusalKind>

@@ -16,6 +16,8 @@ import type { Address } from './routes.ts'
 export interface CallFacts {
   readonly requestId: string
   readonly address: Address
+  /** Whose request it is. */
+  readonly peer: string
   readonly arrivedAt: number
   readonly deadline: number
   readonly priority: Priority | undefined
@@ -45,12 +47,12 @@ export class HttpCall implements Call {
   readonly #lease: Lease
 
   constructor(exchange: Exchange, facts: CallFacts, tools: CallTools) {
-    const { requestId, address, arrivedAt, deadline, bodyDeadline, priority } = facts
+    const { requestId, address, peer, arrivedAt, deadline, bodyDeadline, priority } = facts
     this.requestId = requestId
     this.host = address.host
     this.path = address.path
     this.version = address.version
-    this.peer = exchange.peer
+    this.peer = peer
     this.headers = exchange.headers
     this.origin = exchange.origin
     this.arrivedAt = arrivedAt

@@ -4,6 +4,7 @@
  */
 import { Arena } from '../core/arena.ts'
 import type { Answer } from '../core/call.ts'
+import type { Caller } from '../core/caller.ts'
 import type { Clock } from '../core/clock.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { infer } from '../pipeline.ts'
@@ -13,12 +14,22 @@ import { countOf } from './codecs/element-writers.ts'
 import { AnswerEncoder, type Payload } from './codecs/response.ts'
 import { Cors } from './cors.ts'
 import { chooseEncoding, compress } from './compression.ts'
-import { inform, type Question } from './metadata.ts'
+import { health, inform, View, type Question, type Said } from './metadata.ts'
 import { accepts, readRequestId, readUrgency } from './negotiation.ts'
 import type { EdgeOptions } from './options.ts'
 import type { Exchange } from './protocols/exchange.ts'
 import { Reply } from './reply.ts'
-import { allMethods, allowOf, findOperation, noProxy, noSuchPath, type Address, type Operation } from './routes.ts'
+import {
+  accessTo,
+  allMethods,
+  allowOf,
+  findOperation,
+  isOpen,
+  noProxy,
+  noSuchPath,
+  type OpenOperation,
+  type Operation,
+} from './routes.ts'
 import type { Serving } from './serving.ts'
 import { Sweep } from './sweep.ts'
 import type { FileProblem } from './transport/certificates.ts'
@@ -85,9 +96,13 @@ export class Dispatcher {
     const reply = new Reply(exchange, requestId, this.#cors?.fields(headers) ?? noFields)
     try {
       const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
+      const peer = this.#around.serving.screen(headers, exchange.origin, exchange.peer)
       if (!operation) this.#handleOddity(exchange, reply, flaw)
-      else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, operation.address, reply)
-      else this.#handleQuestion(exchange, operation, reply)
+      else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, { ...operation, peer }, reply)
+      else
+        this.#handleQuestion(exchange, { ...operation, peer }, reply).catch((error: unknown) =>
+          reply.refusal(this.#defect(error, requestId)),
+        )
     } catch (error) {
       reply.refusal(this.#defect(error, requestId))
     }
@@ -100,33 +115,53 @@ export class Dispatcher {
     else reply.refusal(noSuchPath())
   }
 
-  #handleInfer(exchange: Exchange, address: Address, reply: Reply): void {
+  #handleInfer(exchange: Exchange, asked: Asked<Inference>, reply: Reply): void {
     if (!accepts(exchange.headers.accept, inferTypes)) reply.refusal(notAcceptable())
     else
-      this.#infer(exchange, address, reply).catch((error: unknown) =>
-        reply.refusal(this.#defect(error, reply.requestId)),
-      )
+      this.#infer(exchange, asked, reply).catch((error: unknown) => reply.refusal(this.#defect(error, reply.requestId)))
   }
 
   /** Everything but inference, and what is asked with a method that does not fit. */
-  #handleQuestion({ method, headers }: Exchange, operation: Operation, reply: Reply): void {
+  async #handleQuestion(exchange: Exchange, asked: Asked<Operation>, reply: Reply): Promise<void> {
     const { serving } = this.#around
-    const nowhere = 'address' in operation ? find(serving, operation.address) : undefined
-    const allow = allowOf(operation.kind)
-    if (isRefusal(nowhere)) reply.refusal(nowhere)
-    else if (method === 'OPTIONS')
-      reply.empty(204, ['allow', allow, ...(this.#cors?.preflight(headers, allow) ?? noFields)])
-    else if (!isQuestion(operation) || (method !== 'GET' && method !== 'HEAD')) {
-      reply.refusal(refuse('method_not_allowed', `this path takes ${allow}`), ['allow', allow])
-    } else if (!accepts(headers.accept, jsonOnly)) reply.refusal(notAcceptable())
+    const { method, headers, origin } = exchange
+    const isDraining = this.#isDraining()
+    if (isOpen(asked)) {
+      this.#tell(exchange, asked.kind, reply, () => health(asked.kind, serving, isDraining))
+      return
+    }
+    const caller = await serving.steps.identify({ headers, origin, peer: asked.peer })
+    // A browser asks whether it may before it shows who is calling: it is told nothing but what the path takes.
+    if (isRefusal(caller) && method !== 'OPTIONS') reply.refusal(caller)
     else {
-      const said = inform(operation, serving, this.#isDraining())
-      if (isRefusal(said)) reply.refusal(said)
-      else reply.json(said.status, said.body)
+      const nowhere = 'address' in asked && !isRefusal(caller) ? find(serving, caller, asked) : undefined
+      if (isRefusal(nowhere)) reply.refusal(nowhere)
+      else
+        this.#tell(exchange, asked.kind, reply, () => {
+          return isQuestion(asked) && !isRefusal(caller)
+            ? inform(asked, new View(serving, caller), isDraining)
+            : undefined
+        })
     }
   }
 
-  async #infer(exchange: Exchange, address: Address, reply: Reply): Promise<void> {
+  /** Tells what is asked, if it is asked in the right way; undefined if that cannot be asked. */
+  #tell(
+    { method, headers }: Exchange,
+    kind: Operation['kind'],
+    reply: Reply,
+    ask: () => Said | Refusal | undefined,
+  ): void {
+    const allow = allowOf(kind)
+    const said = method === 'GET' || method === 'HEAD' ? ask() : undefined
+    if (method === 'OPTIONS') reply.empty(204, ['allow', allow, ...(this.#cors?.preflight(headers, allow) ?? noFields)])
+    else if (!said) reply.refusal(refuse('method_not_allowed', `this path takes ${allow}`), ['allow', allow])
+    else if (!accepts(headers.accept, jsonOnly)) reply.refusal(notAcceptable())
+    else if (isRefusal(said)) reply.refusal(said)
+    else reply.json(said.status, said.body)
+  }
+
+  async #infer(exchange: Exchange, { address, peer }: Asked<Inference>, reply: Reply): Promise<void> {
     const { serving } = this.#around
     const { deadlineMs, body } = this.#options
     const { requestId } = reply
@@ -141,12 +176,12 @@ export class Dispatcher {
     }
     const { timeoutMs, priority } = urgency
     const deadline = arrivedAt + Math.min(deadlineMs, timeoutMs - this.#underWayMs(timeoutMs))
-    const facts = { requestId, address, arrivedAt, deadline, bodyDeadline: arrivedAt + body.timeoutMs, priority }
+    const facts = { requestId, address, peer, arrivedAt, deadline, bodyDeadline: arrivedAt + body.timeoutMs, priority }
     const call = new HttpCall(exchange, facts, this.#tools)
     let payload: Payload | Refusal
     try {
       const answer = await infer(call, serving.steps, journal)
-      if (!isRefusal(answer)) reply.fallback = answer.fallback
+      if (!isRefusal(answer)) reply.answer = answer
       // Its inputs are copied into a batch by now, or nobody will run them.
       call.release()
       const encoded = isRefusal(answer) ? answer : this.#encode(answer)
@@ -156,7 +191,7 @@ export class Dispatcher {
       call.release()
       payload = this.#defect(error, requestId)
     }
-    journal.settle(isRefusal(payload) ? payload.code : reply.fallback ? 'fallback' : 'ok')
+    journal.settle(isRefusal(payload) ? payload.code : reply.answer?.fallback ? 'fallback' : 'ok')
     if (exchange.gone) return
     if (isRefusal(payload)) reply.refusal(payload)
     else if (this.#isLarge(payload)) await this.#sendCompressed(exchange, payload, reply)
@@ -201,19 +236,24 @@ export class Dispatcher {
   }
 }
 
-/** What an address stands for, or why for nothing. */
-function find({ steps: { router } }: Serving, address: Address): unknown {
+/** An operation, and whose request it is. */
+type Asked<O extends Operation> = O & { readonly peer: string }
+
+/** What an address stands for to a caller, or why for nothing. */
+function find({ steps: { router, access } }: Serving, caller: Caller, { kind, address }: ModelQuestion): unknown {
   const route = router.route(address)
-  return isRefusal(route) ? route : router.choose(route, address)
+  if (isRefusal(route)) return route
+  return access.bars(caller, accessTo(kind), route, address) ?? router.choose(route, address)
 }
 
-type Inference = Extract<Operation, { address: Address }> & { readonly kind: 'infer' }
+type ModelQuestion = Extract<Operation, { address: unknown }>
+type Inference = ModelQuestion & { readonly kind: 'infer' }
 
 function isInference(operation: Operation, method: string): operation is Inference {
   return operation.kind === 'infer' && method === 'POST'
 }
 
-function isQuestion(operation: Operation): operation is Question {
+function isQuestion(operation: Exclude<Operation, { kind: OpenOperation }>): operation is Question {
   return operation.kind !== 'infer'
 }
 

@@ -1,10 +1,11 @@
 /** What can be asked about the server and its models, in the words of the Open Inference Protocol and of Triton. */
 import packageFile from '../../package.json' with { type: 'json' }
+import type { Caller } from '../core/caller.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { wireShape, type TensorSpec } from '../core/signature.ts'
 import type { Histogram } from '../telemetry/histogram.ts'
 import { openApi } from './openapi/document.ts'
-import type { Address, ModelOperation, ServerOperation } from './routes.ts'
+import type { Address, ModelOperation, OpenOperation, ServerOperation } from './routes.ts'
 import type { ServedModel, ServedVersion, Serving } from './serving.ts'
 
 export interface Said {
@@ -13,30 +14,61 @@ export interface Said {
 }
 
 type ModelQuestion = { readonly kind: Exclude<ModelOperation, 'infer'>; readonly address: Address }
-export type Question = { readonly kind: ServerOperation; readonly host: string } | ModelQuestion
+export type Question = { readonly kind: Exclude<ServerOperation, OpenOperation>; readonly host: string } | ModelQuestion
 
 const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'statistics']
 
-/** Answers everything that is not inference. */
-export function inform(question: Question, serving: Serving, draining: boolean): Said | Refusal {
-  const refused = draining ? refuse('draining', 'the gateway is shutting down') : serving.refused()
-  if ('address' in question) return aboutModel(question, serving, refused)
+/** What a caller gets to see. */
+export class View {
+  readonly serving: Serving
+  readonly #caller: Caller
+
+  constructor(serving: Serving, caller: Caller) {
+    this.serving = serving
+    this.#caller = caller
+  }
+
+  get models(): ServedModel[] {
+    return [...this.serving.models.keys()].flatMap((name) => this.model(name) ?? [])
+  }
+
+  /** With the versions that it sees; undefined if there are none. */
+  model(name: string): ServedModel | undefined {
+    const { models, steps } = this.serving
+    const model = models.get(name)!
+    const seen = [...model.versions].filter(([version]) => steps.access.sees(this.#caller, name, version))
+    return seen.length > 0 ? { ...model, versions: new Map(seen) } : undefined
+  }
+
+  /** Versions of a model whose statistics it may have. */
+  counted({ name, versions }: ServedModel): ServedVersion[] {
+    const { access } = this.serving.steps
+    return [...versions.values()].filter(({ version }) => access.sees(this.#caller, name, version, 'stats'))
+  }
+}
+
+/** What everybody may know. */
+export function health(kind: 'live' | 'ready', serving: Serving, draining: boolean): Said | Refusal {
+  return kind === 'live' ? ok({ live: true }) : readiness({}, unready(serving, draining))
+}
+
+/** Answers everything else but inference. Whether the caller may ask for it has been looked at. */
+export function inform(question: Question, view: View, draining: boolean): Said | Refusal {
+  if ('address' in question) return aboutModel(question, view, unready(view.serving, draining))
   switch (question.kind) {
-    case 'live':
-      return ok({ live: true })
-    case 'ready':
-      return readiness({}, refused)
     case 'server':
       return ok({ name: packageFile.name, version: packageFile.version, extensions })
     case 'openapi':
-      return ok(openApi(serving, question.host))
+      return ok(openApi(view, question.host))
     case 'models':
-      return ok({ models: [...serving.models.keys()] })
+      return ok({ models: view.models.map(({ name }) => name) })
     case 'allStats':
-      return ok({
-        model_stats: [...serving.models.values()].flatMap((model) => statsOf(model, [...model.versions.values()])),
-      })
+      return ok({ model_stats: view.models.flatMap((model) => statsOf(model, view.counted(model))) })
   }
+}
+
+function unready(serving: Serving, draining: boolean): Refusal | undefined {
+  return draining ? refuse('draining', 'the gateway is shutting down') : serving.refused()
 }
 
 function ok(body: unknown): Said {
@@ -48,12 +80,13 @@ function readiness(about: { readonly name?: string }, refused: Refusal | undefin
   return refused ?? ok({ ...about, ready: true })
 }
 
-function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused: Refusal | undefined): Said | Refusal {
-  const route = serving.steps.router.route(address)
+function aboutModel({ kind, address }: ModelQuestion, view: View, refused: Refusal | undefined): Said | Refusal {
+  const { router } = view.serving.steps
+  const route = router.route(address)
   if (isRefusal(route)) return route
-  const target = serving.steps.router.choose(route, address)
+  const target = router.choose(route, address)
   if (isRefusal(target)) return target
-  const model = serving.models.get(target.model)!
+  const model = view.model(target.model)!
   const version = model.versions.get(target.version)!
   switch (kind) {
     case 'model':
@@ -64,7 +97,7 @@ function aboutModel({ kind, address }: ModelQuestion, serving: Serving, refused:
       return ok(configOf(model, version))
     default:
       return ok({
-        model_stats: statsOf(model, address.version === undefined ? [...model.versions.values()] : [version]),
+        model_stats: statsOf(model, address.version === undefined ? view.counted(model) : [version]),
       })
   }
 }

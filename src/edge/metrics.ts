@@ -1,6 +1,6 @@
 /** The listener for the neighbours in a cluster: probes and scrapes. It tells how things are and lets nobody change them. */
 import { refuse, type Refusal } from '../core/refusal.ts'
-import { json, nothingElse, SideServer, type Shown } from './side-server.ts'
+import { isRead, json, nothingElse, onlyTakes, SideServer, type Shown } from './side-server.ts'
 
 export interface Health {
   metrics(): Promise<string>
@@ -15,7 +15,8 @@ export const metricsPaths = {
 }
 
 export function createMetricsServer(health: Health, isDraining: () => boolean): SideServer {
-  return new SideServer(async (path): Promise<Shown | Refusal> => {
+  return new SideServer(async ({ method, path }): Promise<Shown | Refusal> => {
+    if (!isRead(method)) return onlyTakes('GET, HEAD')
     if (path === '/metrics') {
       return { status: 200, type: 'text/plain; version=0.0.4; charset=utf-8', body: await health.metrics() }
     }

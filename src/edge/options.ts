@@ -133,7 +133,7 @@ function areCiphers(ciphers: string): boolean {
   }
 }
 
-const tlsOptions = z.strictObject({
+const tlsFields = z.strictObject({
   certificates: z
     .array(
       z.strictObject({
@@ -147,7 +147,20 @@ const tlsOptions = z.strictObject({
     .describe('One is chosen by the name that the client asks for; the first one serves all other names.'),
   clientCa: path
     .optional()
-    .describe('PEM file of authorities. With it only clients get in that show a certificate of one of them.'),
+    .describe(
+      'PEM file of authorities, each with its root. With it only clients get in that show a certificate of one of them.',
+    ),
+  clientAuth: z
+    .enum(['required', 'optional'])
+    .default('required')
+    .describe(
+      'Whether clients must show a certificate of `clientCa`. With `optional` they may come without, but not with one that is not good.',
+    ),
+  crl: path
+    .optional()
+    .describe(
+      'PEM file of revocation lists: one, whole and with a next update, of every authority in a chain, its root included. A chain that lacks one, or whose list has expired, is refused. Open connections are looked at again after a change.',
+    ),
   minVersion: z.enum(['1.2', '1.3']).default('1.2').describe('Oldest version of TLS.'),
   ciphers: z
     .string()
@@ -165,7 +178,14 @@ const tlsOptions = z.strictObject({
     .describe('How often the files are looked at. New ones are used for new connections; broken ones change nothing.'),
   ticketMs: milliseconds
     .default(12 * 3_600_000)
-    .describe('How long session tickets are good for. A change of `clientCa` ends them at once.'),
+    .describe('How long session tickets are good for. A change of `clientCa` or `crl` ends them at once.'),
+})
+
+const tlsOptions = tlsFields.superRefine(({ clientCa, clientAuth, crl }, context) => {
+  if (clientCa !== undefined) return
+  const message = 'is about certificates of clients: set `clientCa` too'
+  if (crl !== undefined) context.addIssue({ code: 'custom', path: ['crl'], message, input: crl })
+  if (clientAuth === 'optional') context.addIssue({ code: 'custom', path: ['clientAuth'], message, input: clientAuth })
 })
 
 export type TlsOptions = z.output<typeof tlsOptions>
@@ -226,7 +246,27 @@ export const metricsOptions = z.strictObject({
   port: port.default(9090).describe('Its port; 0 takes a free one.'),
 })
 
+const host = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, { error: 'expected a host name in lower case without a port' })
+
 export const adminOptions = z.strictObject({
-  host: z.string().default('127.0.0.1').describe('Address of the listener for administration.'),
+  host: z
+    .string()
+    .default('127.0.0.1')
+    .describe(
+      'Address of the listener for administration. On loopback whoever is on this machine may ask; elsewhere callers need `admin.read` or `admin.write` by `auth.access`.',
+    ),
   port: port.default(9091).describe('Its port; 0 takes a free one.'),
+  names: z
+    .array(host)
+    .default([])
+    .describe('Further names it is called by. Requests with another `host` or `origin` are not answered.'),
+  auditFile: path
+    .default('audit.jsonl')
+    .describe(
+      'Where every change is written down, one JSON object a line, before it is made: who, when, what, before, after. Where it cannot be written nothing is changed. Relative to the configuration.',
+    ),
 })
+
+export type AdminOptions = z.output<typeof adminOptions>

@@ -1,5 +1,5 @@
 /** Writing the answer to one request: its head, and the words of a refusal. */
-import type { FallbackKind } from '../core/call.ts'
+import type { Answer } from '../core/call.ts'
 import type { Refusal } from '../core/refusal.ts'
 import type { Payload } from './codecs/response.ts'
 import { fallbackField } from './negotiation.ts'
@@ -8,8 +8,8 @@ import type { Exchange } from './protocols/exchange.ts'
 
 export class Reply {
   readonly requestId: string
-  /** What answers, if it is not the version that was asked. */
-  fallback: FallbackKind | undefined
+  /** What a model answers, for what goes into the head of it. */
+  answer: Pick<Answer, 'head' | 'fallback'> | undefined
   readonly #exchange: Exchange
   /** Names and values that every answer to this request carries. */
   readonly #extra: readonly string[]
@@ -40,7 +40,8 @@ export class Reply {
   payload({ pieces, jsonBytes }: Payload, encoding?: AnswerEncoding): void {
     const head = this.#head(typeOf(jsonBytes), pieces.reduce(addLength, 0))
     if (jsonBytes !== undefined) head.push('inference-header-content-length', String(jsonBytes))
-    if (this.fallback) head.push(fallbackField, this.fallback)
+    if (this.answer?.head) head.push(...this.answer.head)
+    if (this.answer?.fallback) head.push(fallbackField, this.answer.fallback)
     if (encoding) head.push('content-encoding', encoding, 'vary', 'accept-encoding')
     this.#exchange.answer(200, head, pieces)
   }

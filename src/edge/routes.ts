@@ -46,6 +46,18 @@ export function methodOf(kind: Operation['kind']): 'GET' | 'POST' {
   return kind === 'infer' ? 'POST' : 'GET'
 }
 
+/** What is told to everybody: probes have no way to say who they are. */
+export type OpenOperation = 'live' | 'ready'
+
+export function isOpen<O extends Operation>(operation: O): operation is O & { readonly kind: OpenOperation } {
+  return operation.kind === 'live' || operation.kind === 'ready'
+}
+
+/** What a caller must be allowed for it. */
+export function accessTo(kind: ModelOperation): 'infer' | 'metadata' | 'stats' {
+  return kind === 'infer' || kind === 'stats' ? kind : 'metadata'
+}
+
 /** What may be done there, as the `Allow` header has it. */
 export function allowOf(kind: Operation['kind']): string {
   return methodOf(kind) === 'POST' ? 'POST, OPTIONS' : 'GET, HEAD, OPTIONS'

@@ -1,5 +1,7 @@
 /** What the edges need of a gateway. */
+import type { Caller } from '../core/caller.ts'
 import type { Refusal } from '../core/refusal.ts'
+import type { Headers, Origin } from '../core/origin.ts'
 import type { Signature } from '../core/signature.ts'
 import type { Steps } from '../pipeline.ts'
 import type { EdgeCounts } from '../telemetry/edge-counts.ts'
@@ -38,14 +40,44 @@ export interface Serving {
   readonly routes: readonly { readonly path: string }[]
   readonly counts: EdgeCounts
   readonly models: ReadonlyMap<string, ServedModel>
+  /** How callers may say who they are. */
+  readonly proofs: Proofs
+  /** Takes out of a head what it claims and nobody may believe. Says whose request it is: the peer, or whom a trusted proxy names. */
+  screen(headers: HeadFields, origin: Origin, peer: string): string
   /** Opens the journal of a request that has just arrived. */
   open(): Journal
   /** Why nothing can be run at the moment, if that is so. */
   refused(): Refusal | undefined
 }
 
-/** What the admin listener shows. */
+export type HeadFields = Record<string, string | string[] | undefined>
+
+export interface Proofs {
+  readonly token: boolean
+  /** The header field of API keys, if they are taken. */
+  readonly apiKey: string | undefined
+}
+
+/** What the admin listener shows and changes. */
 export interface Administration {
   status(): unknown
   config(): unknown
+  /** Who asks, if it may do this. On loopback it is whoever is on this machine. */
+  admit(request: Asking, operation: 'admin.read' | 'admin.write', isLocal: boolean): Promise<Caller | Refusal>
+  /** Makes a token for development. */
+  mint(wish: TokenWish, by: Caller): Promise<string | Refusal>
+}
+
+interface Asking {
+  readonly headers: Headers
+  readonly origin: Origin
+}
+
+export interface TokenWish {
+  readonly subject: string
+  readonly tenant?: string | undefined
+  readonly scopes: readonly string[]
+  readonly profile?: string | undefined
+  /** Undefined for as long as the issuer gives. */
+  readonly lifetimeS?: number | undefined
 }

@@ -1,6 +1,7 @@
-/** What the two listeners beside that for clients have in common: a few paths to look at, for few who look. */
+/** What the two listeners beside that for clients have in common: a few paths, for few who come. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
+import type { Headers, Origin } from '../core/origin.ts'
+import { isRefusal, refuse, Refusal } from '../core/refusal.ts'
 import { refusalBody } from './reply.ts'
 import { listenOn } from './transport/listener.ts'
 
@@ -10,18 +11,28 @@ export interface Shown {
   readonly body: string
 }
 
-export type Show = (path: string) => Promise<Shown | Refusal> | Shown | Refusal
+export interface SideRequest {
+  readonly method: string
+  /** Without a query. */
+  readonly path: string
+  readonly headers: Headers
+  readonly origin: Origin
+  /** The body as JSON. */
+  read(): Promise<unknown>
+}
+
+export type Answer = (request: SideRequest) => Promise<Shown | Refusal> | Shown | Refusal
 
 const mostConnections = 256
 const requestMs = 10_000
+const mostBytes = 65_536
 
 export class SideServer {
   readonly #server: Server
 
-  /** `admit` says why a request is not answered, whatever it asks for. */
-  constructor(show: Show, admit: (request: IncomingMessage) => Refusal | undefined = () => undefined) {
+  constructor(answer: Answer) {
     this.#server = createServer({ requestTimeout: requestMs, headersTimeout: requestMs }, (request, response) => {
-      handle(request, response, { show, admit }).catch(() => response.destroy())
+      handle(request, response, answer).catch(() => response.destroy())
     })
     this.#server.maxConnections = mostConnections
   }
@@ -37,19 +48,31 @@ export class SideServer {
   }
 }
 
-interface Ways {
-  readonly show: Show
-  readonly admit: (request: IncomingMessage) => Refusal | undefined
-}
-
-async function handle(request: IncomingMessage, response: ServerResponse, { show, admit }: Ways): Promise<void> {
-  const found = admit(request) ?? (await show(request.url!.replace(/\?.*$/, '')))
-  const isRead = request.method === 'GET' || request.method === 'HEAD'
-  if (!isRead) response.setHeader('allow', 'GET, HEAD')
-  const shown = isRead || isRefusal(found) ? found : refuse('method_not_allowed', 'this path takes GET, HEAD')
-  const { status, type, body } = 'body' in shown ? shown : shownRefusal(shown)
+async function handle(request: IncomingMessage, response: ServerResponse, answer: Answer): Promise<void> {
+  const { method = '', url = '', headers, socket } = request
+  const origin = { address: socket.remoteAddress ?? '', certificate: undefined }
+  const path = url.replace(/\?.*$/, '')
+  const found = await answer({ method, path, headers, origin, read: () => readJson(request) })
+  const { status, type, body } = isRefusal(found) ? shownRefusal(found) : found
+  const head = isRefusal(found) ? found.head : []
+  for (let i = 0; i < head.length; i += 2) response.setHeader(head[i]!, head[i + 1]!)
   response.writeHead(status, { 'content-type': type, 'content-length': String(Buffer.byteLength(body)) })
   response.end(body)
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const pieces: Buffer[] = []
+  let length = 0
+  for await (const piece of request as AsyncIterable<Buffer>) {
+    length += piece.length
+    if (length > mostBytes) return refuse('too_large', `the body may have ${mostBytes} bytes`)
+    pieces.push(piece)
+  }
+  try {
+    return JSON.parse(Buffer.concat(pieces).toString())
+  } catch {
+    return refuse('invalid', 'the body is not JSON')
+  }
 }
 
 function shownRefusal(refusal: Refusal): Shown {
@@ -58,6 +81,14 @@ function shownRefusal(refusal: Refusal): Shown {
 
 export function nothingElse(paths: object): Refusal {
   return refuse('not_found', `there are ${Object.keys(paths).join(', ')}`)
+}
+
+export function isRead(method: string): boolean {
+  return method === 'GET' || method === 'HEAD'
+}
+
+export function onlyTakes(allow: string): Refusal {
+  return new Refusal('method_not_allowed', `this path takes ${allow}`, undefined, ['allow', allow])
 }
 
 export function json(value: unknown, status = 200): Shown {

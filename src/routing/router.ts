@@ -40,14 +40,11 @@ export class Router<Target> {
 
   route({ host, path }: Addressed): Route<Target> | Refusal {
     const routes = this.#byPath.get(path)
-    return routes?.find((route) => takes(route.host, host)) ?? refuse('not_found', nowhere(path))
+    return routes?.find((route) => takes(route.host, host)) ?? noSuchModel(path)
   }
 
   choose(route: Route<Target>, { version }: Pick<Call, 'version'>): Target | Refusal {
-    const target = route.targets.get(version ?? route.version)
-    return (
-      target ?? refuse('not_found', 'no such version of this model; GET /v2/models/NAME lists those that are served')
-    )
+    return route.targets.get(version ?? route.version) ?? noSuchVersion()
   }
 
   /** What may answer in the place of the chosen version. Whoever names a version wants that one or none. */
@@ -70,8 +67,15 @@ function narrowness(pattern: string | undefined): number {
   return pattern.startsWith('*.') ? pattern.length : 1_000
 }
 
-function nowhere(path: string): string {
-  return path.startsWith('/v2/models/')
+/** Also for what a caller may not see, which must not read differently. */
+export function noSuchModel(path: string): Refusal {
+  const message = path.startsWith('/v2/models/')
     ? 'no such model; GET /v2/models lists those that are served'
     : 'no such path; models are under /v2/models'
+  return refuse('not_found', message)
+}
+
+/** Likewise. */
+export function noSuchVersion(): Refusal {
+  return refuse('not_found', 'no such version of this model; GET /v2/models/NAME lists those that are served')
 }

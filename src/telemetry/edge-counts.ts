@@ -2,6 +2,8 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 
 export type RefusedConnection = 'total' | 'address' | 'proxy_header'
+/** What is wrong with a certificate of a client; `crl`: there is no revocation list that holds now. */
+export type CertificateFlaw = 'missing' | 'authority' | 'expired' | 'revoked' | 'purpose' | 'crl'
 export type Protocol = 'http/1.1' | 'h2'
 
 export class EdgeCounts {
@@ -11,6 +13,15 @@ export class EdgeCounts {
   /** Connections that are not read from at the moment, because more comes than the event loop can take. */
   parked: () => number = () => 0
   readonly handshakes = { ok: 0, failed: 0 }
+  /** At handshakes, and of connections that were open. */
+  readonly clientCertificates: Record<CertificateFlaw, number> = {
+    missing: 0,
+    authority: 0,
+    expired: 0,
+    revoked: 0,
+    purpose: 0,
+    crl: 0,
+  }
   /** Bytes that bodies and tensors of requests hold at the moment. */
   heldBytes: () => number = () => 0
   /** Those in use. */
@@ -18,6 +29,7 @@ export class EdgeCounts {
 }
 
 export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
+  registerTls(counts, registers)
   new Gauge({
     name: 'penstock_connections',
     help: 'Open connections of clients by protocol.',
@@ -45,6 +57,17 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
       for (const [reason, count] of Object.entries(counts.refused)) this.inc({ reason }, count)
     },
   })
+  new Gauge({
+    name: 'penstock_held_bytes',
+    help: 'Memory that bodies and tensors of requests hold.',
+    registers,
+    collect() {
+      this.set(counts.heldBytes())
+    },
+  })
+}
+
+function registerTls(counts: EdgeCounts, registers: Registry[]): void {
   new Counter({
     name: 'penstock_tls_handshakes_total',
     help: 'TLS handshakes by outcome.',
@@ -55,6 +78,16 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
       for (const [outcome, count] of Object.entries(counts.handshakes)) this.inc({ outcome }, count)
     },
   })
+  new Counter({
+    name: 'penstock_tls_client_certificates_refused_total',
+    help: 'Clients that were not let in, or whose open connection was ended, because of their certificate.',
+    labelNames: ['reason'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [reason, count] of Object.entries(counts.clientCertificates)) this.inc({ reason }, count)
+    },
+  })
   new Gauge({
     name: 'penstock_tls_certificate_expiry_timestamp_seconds',
     help: 'When a certificate in use expires, in seconds since 1970.',
@@ -63,14 +96,6 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
     collect() {
       this.reset()
       for (const { file, expiresAt } of counts.certificates) this.set({ file }, expiresAt.getTime() / 1_000)
-    },
-  })
-  new Gauge({
-    name: 'penstock_held_bytes',
-    help: 'Memory that bodies and tensors of requests hold.',
-    registers,
-    collect() {
-      this.set(counts.heldBytes())
     },
   })
 }

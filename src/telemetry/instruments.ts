@@ -4,9 +4,11 @@
  */
 import { collectDefaultMetrics, Counter, Registry, type Metric } from 'prom-client'
 import type { Clock } from '../core/clock.ts'
+import { AuthCounts, registerAuth } from './auth-counts.ts'
 import { EdgeCounts, registerEdge } from './edge-counts.ts'
 import { Histogram, latencyBoundsMs, rowBounds } from './histogram.ts'
 import type { Journal, JournalListener, Outcome } from './journal.ts'
+import { LimitCounts, registerLimits } from './limit-counts.ts'
 import { registerVersions, type VersionState } from './version-gauges.ts'
 
 /** The phases of a request: in the lane's queue, in the run, and from arrival to the last byte. */
@@ -72,6 +74,8 @@ const mostSizes = 512
 
 export class Instruments {
   readonly edge = new EdgeCounts()
+  readonly auth = new AuthCounts()
+  readonly limits = new LimitCounts()
   readonly #clock: Clock
   readonly #counts: VersionCounts[] = []
   readonly #byModel = new Map<string, Map<string, VersionCounts>>()
@@ -144,6 +148,8 @@ export class Instruments {
     this.#registerCounters()
     this.#registerHistograms()
     registerEdge(this.edge, registers)
+    registerAuth(this.auth, registers)
+    registerLimits(this.limits, registers)
   }
 
   #registerCounters(): void {

@@ -40,9 +40,12 @@ export class Journal {
     this.arrivedAt = clock.now()
   }
 
-  routed(route: string, { model, version }: { readonly model: string; readonly version: string }): void {
+  routed(route: string, model: string): void {
     this.route = route
     this.model = model
+  }
+
+  chose({ version }: { readonly version: string }): void {
     this.version = version
   }
 
@@ -50,6 +53,11 @@ export class Journal {
     this.batchRows = done.batchRows
     this.queueMs = done.queueMs
     this.computeMs = done.computeMs
+  }
+
+  /** Its share of the run, milliseconds; undefined if nothing was run for it. */
+  get ownComputeMs(): number | undefined {
+    return this.batchRows === 0 ? undefined : (this.computeMs * this.rows) / this.batchRows
   }
 
   fell(kind: FallbackKind, code: RefusalCode): void {

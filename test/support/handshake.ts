@@ -38,7 +38,10 @@ export interface Visit {
   readonly onOpenConnection: boolean
 }
 
-export type VisitOptions = RequestOptions & Pick<ConnectionOptions, 'session'>
+export interface VisitOptions extends RequestOptions, Pick<ConnectionOptions, 'session'> {
+  /** Told of what there is to resume with, also if there is no answer. */
+  readonly onSession?: (session: Buffer) => void
+}
 
 /** A request over HTTP/1.1, on a connection of its own if `options` bring no agent. Rejects with what the client is told. */
 export function visit({ url }: At, options: VisitOptions): Promise<Visit> {
@@ -54,11 +57,16 @@ export function visit({ url }: At, options: VisitOptions): Promise<Visit> {
       ticketKey: socket.getTLSTicket()?.toString('hex', 0, 16) ?? '',
       onOpenConnection: sent.reusedSocket,
     }
+    response.on('end', () => socket.off('session', keep))
     response.on('end', () => resolve({ status: response.statusCode!, session, ...agreed }))
     response.on('error', reject)
     response.resume()
   })
-  sent.on('socket', (socket) => socket.on('session', (latest: Buffer) => (session = latest)))
+  const keep = (latest: Buffer) => {
+    session = latest
+    options.onSession?.(latest)
+  }
+  sent.on('socket', (socket) => socket.on('session', keep))
   sent.on('error', reject)
   sent.end()
   return promise

@@ -3,18 +3,28 @@ import packageFile from '../../../package.json' with { type: 'json' }
 import { isRefusal, refusals, type RefusalCode } from '../../core/refusal.ts'
 import { clientPriorities, fallbackField, priorityField, timeoutField } from '../negotiation.ts'
 import { methodOf, modelPaths, serverPaths } from '../routes.ts'
-import type { ServedModel, Serving } from '../serving.ts'
+import type { Proofs, ServedModel, Serving } from '../serving.ts'
 import { answerSchema, commonSchemas, refTo, requestSchema, type Schema } from './schemas.ts'
 
-export function openApi(serving: Serving, host: string): Schema {
+/** What of it a caller may see. */
+interface Seen {
+  readonly serving: Serving
+  /** Undefined if it may see none of its versions. */
+  model(name: string): ServedModel | undefined
+}
+
+export function openApi(view: Seen, host: string): Schema {
+  const { serving } = view
   const models = new Map<string, ServedModel>()
   const paths: Record<string, Schema> = {}
+  const proofs = proofsOf(serving.proofs)
   for (const [path, { kind, what }] of Object.entries(serverPaths))
     paths[path] = { get: question(kind, what, 'server') }
   for (const path of new Set(serving.routes.map((route) => route.path))) {
     const route = serving.steps.router.route({ host, path })
     if (isRefusal(route)) continue
-    const model = serving.models.get(route.model)!
+    const model = view.model(route.model)
+    if (!model) continue
     models.set(model.name, model)
     Object.assign(paths, pathsOf(path, route.name, model))
   }
@@ -27,7 +37,19 @@ export function openApi(serving: Serving, host: string): Schema {
     },
     servers: [{ url: '/' }],
     paths,
-    components: { schemas: { ...commonSchemas, ...schemasOf([...models.values()]) } },
+    ...(Object.keys(proofs).length > 0 && { security: Object.keys(proofs).map((name) => ({ [name]: [] })) }),
+    components: {
+      schemas: { ...commonSchemas, ...schemasOf([...models.values()]) },
+      securitySchemes: proofs,
+    },
+  }
+}
+
+/** How a caller says who it is; any of them will do. */
+function proofsOf({ token, apiKey }: Proofs): Record<string, Schema> {
+  return {
+    ...(token && { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } }),
+    ...(apiKey !== undefined && { apiKey: { type: 'apiKey', in: 'header', name: apiKey } }),
   }
 }
 
@@ -71,7 +93,7 @@ function question(operationId: string, summary: string, tag: string): Schema {
     tags: [tag],
     responses: {
       '200': { description: 'The answer.', content: { 'application/json': { schema: { type: 'object' } } } },
-      ...refusalResponses(['not_found', 'not_acceptable', 'draining']),
+      ...refusalResponses(['unauthenticated', 'forbidden', 'not_found', 'not_acceptable', 'draining']),
     },
   }
 }

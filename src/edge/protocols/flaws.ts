@@ -14,6 +14,20 @@ export function hostFlaw(host: string): Refusal | undefined {
   return undefined
 }
 
+/**
+ * Node keeps the first of several `Authorization` fields and tells nobody; whoever stands in front may have looked at
+ * another. `fields` are all names and values in turn.
+ */
+export function proofFlaw(authorization: string | undefined, fields: readonly string[]): Refusal | undefined {
+  if (authorization === undefined) return undefined
+  let count = 0
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i]!
+    if (name.length === 13 && name.toLowerCase() === 'authorization') count++
+  }
+  return count === 1 ? undefined : refuse('invalid', `the request has ${count} "authorization" fields`)
+}
+
 /** `Expect` may say that the client waits for leave to send the body, and nothing else (RFC 9110 section 10.1.1). */
 export function unexpected(): Refusal {
   return refuse('expectation_failed', 'the only expectation that is met here is "100-continue"')

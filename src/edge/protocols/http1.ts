@@ -10,7 +10,7 @@ import { allMethods, noProxy } from '../routes.ts'
 import type { Connection } from '../transport/connections.ts'
 import { endLingering } from '../transport/linger.ts'
 import type { BodySink, Exchange, ProtocolTools } from './exchange.ts'
-import { hostFlaw, unexpected } from './flaws.ts'
+import { hostFlaw, proofFlaw, unexpected } from './flaws.ts'
 import { Channel } from './http1-channel.ts'
 
 export class Http1 {
@@ -102,7 +102,7 @@ function flawOf({ rawHeaders, headers, httpVersion }: IncomingMessage, maxFields
     const name = rawHeaders[i]!
     if (name.length === 4 && name.toLowerCase() === 'host') hosts++
   }
-  if (hosts === 1) return hostFlaw(headers.host!)
+  if (hosts === 1) return hostFlaw(headers.host!) ?? proofFlaw(headers.authorization, rawHeaders)
   if (hosts === 0 && httpVersion === '1.0') return undefined
   return refuse('invalid', `the request has ${hosts} "host" fields where there must be one`)
 }

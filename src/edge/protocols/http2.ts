@@ -8,7 +8,7 @@ import { refuse, type Refusal } from '../../core/refusal.ts'
 import type { EdgeOptions } from '../options.ts'
 import type { Connection } from '../transport/connections.ts'
 import type { ProtocolTools } from './exchange.ts'
-import { hostFlaw, isContinue, unexpected } from './flaws.ts'
+import { hostFlaw, isContinue, proofFlaw, unexpected } from './flaws.ts'
 import { Http2Exchange } from './http2-exchange.ts'
 
 /** Larger than the default, or an upload waits for the server's word every 64 KiB. */
@@ -113,7 +113,9 @@ class Channel {
     session.on('remoteSettings', () => this.#countControl())
     const { peer, origin } = connection
     const facts = { peer, origin, maxUnreadBytes: this.#options.body.maxUnreadBytes }
-    session.on('stream', (stream, headers) => this.#begun(new Http2Exchange(stream, headers, facts)))
+    session.on('stream', (stream, headers, _flags, fields) => {
+      this.#begun(new Http2Exchange(stream, headers, facts), fields)
+    })
   }
 
   /**
@@ -154,7 +156,7 @@ class Channel {
     return this.#connection.socket.bytesRead - heads - body * wireBytesPerByte
   }
 
-  #begun(exchange: Http2Exchange): void {
+  #begun(exchange: Http2Exchange, fields: readonly string[]): void {
     const connection = this.#connection
     this.#tools.intake.begun()
     connection.begun()
@@ -166,7 +168,7 @@ class Channel {
       connection.answered()
     })
     if (connection.requests === this.#options.connections.maxRequests) connection.end()
-    this.#tools.handle(exchange, flawOf(exchange))
+    this.#tools.handle(exchange, flawOf(exchange) ?? proofFlaw(exchange.headers.authorization, fields))
   }
 
   #countControl(): void {

@@ -1,7 +1,7 @@
 /** The certificates of the listener, ready for use: which of them is shown is chosen by the name that a client asks for. */
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls'
 import type { TlsOptions } from '../options.ts'
-import type { Certificate, Credentials, FileProblem } from './certificates.ts'
+import type { Certificate, ClientAuthorities, Credentials, FileProblem } from './certificates.ts'
 
 interface Identity {
   readonly certificate: Certificate
@@ -23,9 +23,9 @@ export class Identities {
   }
 
   /** `ticketKeys` seal session tickets: 48 random bytes. Returns what OpenSSL has against a file. */
-  static create({ certificates, clientCa }: Credentials, options: TlsOptions, ticketKeys: Buffer) {
+  static create({ certificates, clients }: Credentials, options: TlsOptions, ticketKeys: Buffer) {
     const all: Identity[] = []
-    const common = commonOptions(options, ticketKeys, clientCa)
+    const common = commonOptions(options, ticketKeys, clients)
     for (const certificate of certificates) {
       const context = contextOf({ ...common, cert: certificate.cert, key: certificate.key })
       if (typeof context === 'string') return unusable(certificate.file, context)
@@ -51,10 +51,11 @@ export class Identities {
 function commonOptions(
   { minVersion, ciphers, ticketMs }: TlsOptions,
   ticketKeys: Buffer,
-  clientCa: string | undefined,
+  clients: ClientAuthorities | undefined,
 ): SecureContextOptions {
   return {
-    ...(clientCa !== undefined && { ca: clientCa }),
+    // Of several lists in one text Node reads the first only.
+    ...(clients && { ca: [...clients.pems], ...(clients.revoked && { crl: [...clients.revoked.pems] }) }),
     minVersion: `TLSv${minVersion}`,
     ciphers,
     honorCipherOrder: true,

@@ -1,7 +1,8 @@
 /**
  * TLS on accepted connections. Certificates are looked at now and then: what is new and whole serves connections to come,
  * what is broken changes nothing, and nobody who is connected notices either. Session tickets are sealed with keys that
- * change with time, and at once with the authorities: a client whose authority is gone must not get in by resuming.
+ * change with time, and at once with the authorities and revocation lists: a client whose certificate is good no more must
+ * not get in by resuming.
  */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -10,6 +11,8 @@ import type { Clock } from '../../core/clock.ts'
 import type { EdgeCounts } from '../../telemetry/edge-counts.ts'
 import type { TlsOptions } from '../options.ts'
 import { readCredentials, type Credentials, type FileProblem } from './certificates.ts'
+import { ClientTrust } from './client-trust.ts'
+import { Clients } from './clients.ts'
 import type { Connection } from './connections.ts'
 import { HandshakeGate } from './handshakes.ts'
 import { Identities } from './identities.ts'
@@ -27,6 +30,8 @@ export interface TlsTools {
 
 interface Handshake {
   readonly connection: Connection
+  /** Whose authorities it began with. */
+  trust: ClientTrust | undefined
   /** Lets the next one in. */
   leave: () => void
 }
@@ -36,6 +41,8 @@ export class TlsLayer {
   readonly #tools: TlsTools
   readonly #gate: HandshakeGate
   readonly #server: Server
+  /** Undefined if no client is asked for a certificate. */
+  readonly #clients: Clients | undefined
   /** Those that are not over, by the two ends of their connection. */
   readonly #handshakes = new Map<string, Handshake>()
   #credentials: Credentials
@@ -43,6 +50,7 @@ export class TlsLayer {
   #ticketKeys: Buffer
   #ticketsFrom: number
   #problem = ''
+  #lapse = ''
   #closed = false
   #cancelLook: () => void
 
@@ -62,11 +70,18 @@ export class TlsLayer {
       ALPNProtocols: ['h2', 'http/1.1'],
       SNICallback: (name, choose) => choose(null, this.#identities.contextFor(name)),
       requestCert: options.clientCa !== undefined,
-      rejectUnauthorized: true,
+      // Who may come without one is let in or not by hand.
+      rejectUnauthorized: options.clientAuth === 'required',
       handshakeTimeout: options.handshakeMs,
     })
     this.#server.on('secureConnection', (socket) => this.#secured(socket))
-    this.#server.on('tlsClientError', (_error, socket) => socket.destroy())
+    this.#server.on('tlsClientError', (error, socket) => {
+      this.#clients?.failed(error, socket)
+      socket.destroy()
+    })
+    const trust = trustIn(credentials)
+    if (trust) this.#clients = new Clients(trust, options.clientAuth === 'required', tools)
+    this.#reportLapse()
     this.#show(identities)
     this.#ticketsFrom = clock.now()
     this.#cancelLook = clock.after(options.reloadMs, () => void this.#look())
@@ -87,7 +102,7 @@ export class TlsLayer {
     const { socket } = connection
     const { clock, counts } = this.#tools
     const ends = endsOf(socket)
-    const handshake: Handshake = { connection, leave: () => undefined }
+    const handshake: Handshake = { connection, trust: undefined, leave: () => undefined }
     this.#handshakes.set(ends, handshake)
     const cancel = clock.after(this.#options.handshakeMs, () => {
       if (this.#handshakes.has(ends)) socket.destroy()
@@ -106,7 +121,7 @@ export class TlsLayer {
     peek(socket, judge, { clock, ms: this.#options.handshakeMs }, (isGood) => {
       if (!isGood) socket.destroy()
       else if (isPlain) this.#tools.onPlain(socket)
-      else handshake.leave = this.#gate.enter(() => this.#server.emit('connection', socket))
+      else handshake.leave = this.#gate.enter(() => this.#begin(handshake))
     })
   }
 
@@ -116,33 +131,33 @@ export class TlsLayer {
     this.#cancelLook()
   }
 
+  #begin(handshake: Handshake): void {
+    handshake.trust = this.#clients?.trust
+    this.#server.emit('connection', handshake.connection.socket)
+  }
+
   #secured(socket: TLSSocket): void {
     const ends = endsOf(socket)
     const handshake = this.#handshakes.get(ends)
-    if (!handshake || this.#isExpired(socket)) {
+    if (!handshake || this.#clients?.admit(handshake.connection, socket, handshake.trust) === false) {
       socket.destroy()
       return
     }
     this.#handshakes.delete(ends)
     handshake.leave()
     this.#tools.counts.handshakes.ok++
-    handshake.connection.origin.proved(socket.getPeerX509Certificate())
     this.#tools.onSecure(handshake.connection, socket)
-  }
-
-  /** A certificate is looked at when it is shown, and not when its session is resumed. */
-  #isExpired(socket: TLSSocket): boolean {
-    if (this.#options.clientCa === undefined || !socket.isSessionReused()) return false
-    const certificate = socket.getPeerX509Certificate()
-    return !certificate || certificate.validToDate.getTime() <= this.#tools.clock.epoch()
   }
 
   async #look(): Promise<void> {
     const { clock } = this.#tools
-    const credentials = await readCredentials(this.#options)
+    const credentials = await readCredentials(this.#options, this.#credentials)
     if (this.#closed) return
     if ('message' in credentials) this.#report(credentials)
     else this.#update(credentials)
+    this.#reportLapse()
+    // Certificates and lists expire while connections are open.
+    this.#clients?.look()
     this.#cancelLook = clock.after(this.#options.reloadMs, () => void this.#look())
   }
 
@@ -150,8 +165,9 @@ export class TlsLayer {
     const { clock } = this.#tools
     const before = this.#credentials
     const isStale = clock.now() - this.#ticketsFrom >= this.#options.ticketMs
-    const needsKeys = isStale || credentials.clientCa !== before.clientCa
-    if (!needsKeys && fingerprint(credentials) === fingerprint(before)) {
+    const areOthers = clientsIn(credentials) !== clientsIn(before)
+    const needsKeys = isStale || areOthers
+    if (!needsKeys && identitiesIn(credentials) === identitiesIn(before)) {
       this.#problem = ''
       return
     }
@@ -166,6 +182,7 @@ export class TlsLayer {
     this.#credentials = credentials
     this.#problem = ''
     this.#show(identities)
+    if (areOthers) this.#clients?.renew(trustIn(credentials)!)
   }
 
   /** Once for each problem, and not at every look. */
@@ -173,6 +190,17 @@ export class TlsLayer {
     const text = `${problem.file}: ${problem.message}`
     if (text !== this.#problem) this.#tools.onProblem(problem)
     this.#problem = text
+  }
+
+  /** Likewise. Whoever has no revocation list that holds now is kept out by OpenSSL. */
+  #reportLapse(): void {
+    const { clients } = this.#credentials
+    const authority = this.#clients?.trust.unlisted(this.#tools.clock.epoch())
+    if (clients?.revoked && authority !== undefined && authority !== this.#lapse) {
+      const message = `there is no list of ${authority} that holds now: until there is, its clients do not get in`
+      this.#tools.onProblem({ file: clients.revoked.file, message })
+    }
+    this.#lapse = authority ?? ''
   }
 
   #show(identities: Identities): void {
@@ -187,8 +215,16 @@ function newTicketKeys(): Buffer {
   return randomBytes(48)
 }
 
-function fingerprint({ certificates, clientCa }: Credentials): string {
-  return [...certificates.flatMap(({ cert, key }) => [cert, key]), clientCa].join('\n')
+function trustIn({ clients }: Credentials): ClientTrust | undefined {
+  return clients && new ClientTrust(clients.certificates, clients.revoked?.lists)
+}
+
+function identitiesIn({ certificates }: Credentials): string {
+  return certificates.flatMap(({ cert, key }) => [cert, key]).join('\n')
+}
+
+function clientsIn({ clients }: Credentials): string {
+  return [...(clients?.pems ?? []), ...(clients?.revoked?.pems ?? [])].join('\n')
 }
 
 /** Whether it begins as a method does, and no record of TLS (RFC 8446 section 5.1). */

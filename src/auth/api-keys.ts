@@ -1,0 +1,163 @@
+/**
+ * API keys, for machines that have nothing better: a file names whose they are and holds their hashes. A key is
+ * `ID.SECRET`, so that it is found by what may be known and compared by what may not.
+ */
+import { hash, timingSafeEqual } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import * as z from 'zod'
+import type { Caller } from '../core/caller.ts'
+import type { Clock } from '../core/clock.ts'
+import { readDocument, type Mistake } from '../core/document.ts'
+import type { Headers } from '../core/origin.ts'
+import { refuse, type Refusal } from '../core/refusal.ts'
+
+export const apiKeyOptions = z.strictObject({
+  file: z
+    .string()
+    .min(1)
+    .describe('YAML file with a list `keys`; `penstock key ID` makes an entry. Relative to the configuration.'),
+  header: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]*$/, { error: 'expected the name of a header field in lower case' })
+    .default('x-api-key')
+    .describe('The field that carries the key.'),
+  reloadMs: z.int().min(100).max(3_600_000).default(10_000).describe('How often the file is looked at.'),
+})
+
+export type ApiKeyOptions = z.output<typeof apiKeyOptions>
+
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, { error: 'expected letters, digits, _ and -' })
+
+const keySchema = z.strictObject({
+  id: name,
+  sha256: z.string().regex(/^[0-9a-f]{64}$/, { error: 'expected the SHA-256 of the key, as 64 hexadecimal digits' }),
+  tenant: z.string().max(256).default(''),
+  scopes: z.array(z.string().min(1).max(256)).max(100).default([]),
+  profile: z.string().max(64).optional(),
+  expires: z.iso.datetime({ error: 'expected a time such as 2027-01-31T00:00:00Z' }).optional(),
+})
+
+export const keysSchema = z
+  .strictObject({ keys: z.array(keySchema).max(100_000) })
+  .refine(({ keys }) => new Set(keys.map(({ id }) => id)).size === keys.length, {
+    error: 'every key needs an `id` of its own',
+  })
+
+interface Key {
+  readonly sha256: Buffer
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number
+  readonly caller: Caller
+  /** What was read, to tell whether it is still the same. */
+  readonly text: string
+}
+
+export interface ApiKeyTools {
+  readonly clock: Clock
+  /** Told of a file that cannot be used; the keys before stay in use. */
+  readonly onProblem: (problem: Mistake) => void
+}
+
+/** What anything is compared with that names no key: so that it takes as long. */
+const noKey = Buffer.alloc(32)
+
+export class ApiKeys {
+  readonly #options: ApiKeyOptions
+  readonly #tools: ApiKeyTools
+  #keys: ReadonlyMap<string, Key>
+  #problem = ''
+  #isClosed = false
+  #cancelLook: () => void
+
+  private constructor(options: ApiKeyOptions, tools: ApiKeyTools, keys: ReadonlyMap<string, Key>) {
+    this.#options = options
+    this.#tools = tools
+    this.#keys = keys
+    this.#cancelLook = this.#lookLater()
+  }
+
+  /** Reads the file, or says what is wrong with it. */
+  static async create(options: ApiKeyOptions, tools: ApiKeyTools): Promise<ApiKeys | { mistakes: Mistake[] }> {
+    const read = await readKeys(options.file, new Map())
+    return 'mistakes' in read ? read : new ApiKeys(options, tools, read.keys)
+  }
+
+  /** The field that carries a key. */
+  get header(): string {
+    return this.#options.header
+  }
+
+  /** Whose key it is; undefined if none is shown. */
+  identify(headers: Headers): Caller | Refusal | undefined {
+    const shown = headers[this.#options.header]
+    if (shown === undefined) return undefined
+    const dot = typeof shown === 'string' ? shown.indexOf('.') : -1
+    const key = dot < 0 ? undefined : this.#keys.get((shown as string).slice(0, dot))
+    const isSame = timingSafeEqual(hash('sha256', String(shown), 'buffer'), key?.sha256 ?? noKey)
+    if (!key || !isSame) return refuse('unauthenticated', 'the API key is not known')
+    if (key.expiresAt <= this.#tools.clock.epoch()) return refuse('unauthenticated', 'the API key has expired')
+    return key.caller
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#cancelLook()
+  }
+
+  #lookLater(): () => void {
+    return this.#tools.clock.after(this.#options.reloadMs, () => void this.#look())
+  }
+
+  async #look(): Promise<void> {
+    const read = await readKeys(this.#options.file, this.#keys)
+    if (this.#isClosed) return
+    if ('mistakes' in read) this.#report(read.mistakes)
+    else this.#take(read.keys)
+    this.#cancelLook = this.#lookLater()
+  }
+
+  /** Once for each problem, and not at every look. */
+  #report([first]: readonly Mistake[]): void {
+    const text = `${first!.file}: ${first!.message}`
+    if (text !== this.#problem) this.#tools.onProblem(first!)
+    this.#problem = text
+  }
+
+  #take(keys: ReadonlyMap<string, Key>): void {
+    this.#keys = keys
+    this.#problem = ''
+  }
+}
+
+type ReadKeys = { readonly keys: ReadonlyMap<string, Key> } | { readonly mistakes: Mistake[] }
+
+/** Keys that are as they were stay the same objects, because much is remembered by caller. */
+async function readKeys(file: string, before: ReadonlyMap<string, Key>): Promise<ReadKeys> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => error)
+  if (typeof text !== 'string') {
+    const message = text.code === 'ENOENT' ? 'no such file' : `cannot be read (${text.code})`
+    return { mistakes: [{ file, message }] }
+  }
+  const read = readDocument(file, text, keysSchema)
+  if ('mistakes' in read) return read
+  const keys = read.value.keys.map((entry): [string, Key] => {
+    const same = JSON.stringify(entry)
+    const known = before.get(entry.id)
+    return [entry.id, known?.text === same ? known : keyOf(entry, same)]
+  })
+  return { keys: new Map(keys) }
+}
+
+function keyOf({ id, sha256, tenant, scopes, profile, expires }: z.output<typeof keySchema>, text: string): Key {
+  const caller = {
+    name: `key:${id}`,
+    method: 'api-key',
+    tenant,
+    subject: id,
+    scopes,
+    spiffe: undefined,
+    profile,
+  } as const
+  const expiresAt = expires === undefined ? Infinity : Date.parse(expires)
+  return { sha256: Buffer.from(sha256, 'hex'), expiresAt, caller, text }
+}

@@ -1,0 +1,244 @@
+/**
+ * Callers by their bearer tokens. A token is proved once; after that its hash finds the caller, for as long as all that was
+ * found then holds. What is cheap is looked at before what is dear, and what is dear is bounded.
+ */
+import { hash } from 'node:crypto'
+import type { Caller } from '../../core/caller.ts'
+import type { Mistake } from '../../core/document.ts'
+import { Refusal } from '../../core/refusal.ts'
+import { accept, checkHeader, type Accepted } from './claims.ts'
+import { Failures } from './failures.ts'
+import { faults, isFault, lasting, ours, type Fault } from './faults.ts'
+import type { Issuer, IssuerTools, Mint } from './issuer.ts'
+import { issuers } from './issuers.ts'
+import type { JwtOptions } from './options.ts'
+import { bearerOf, parsePayload, parseToken, type Claims, type Header } from './parse.ts'
+import { Revocations, type ReadRevoked } from './revocations.ts'
+import { Verified } from './verified.ts'
+import { verify } from './verify.ts'
+
+export interface TokenTools extends IssuerTools {
+  /** Told why a token was refused. */
+  readonly onRefused: (fault: Fault) => void
+  /** Needed where the options have `revocation`. */
+  readonly readRevoked?: ReadRevoked | undefined
+}
+
+/** For metrics; plain numbers. */
+export interface TokenState {
+  readonly hits: number
+  readonly misses: number
+  readonly verifying: number
+  readonly issuers: readonly {
+    readonly issuer: string
+    /** Since the keys were last seen; Infinity if they never were. */
+    readonly ageS: number
+    readonly failures: number
+    readonly brokenKeys: number
+  }[]
+  readonly revocationsAgeS: number | undefined
+}
+
+/** A token that is fine but for its signature, which nobody has looked at. */
+interface Suspect {
+  readonly token: string
+  readonly id: string
+  readonly peer: string
+  readonly header: Header
+  readonly issuer: Issuer
+  readonly accepted: Accepted
+  /** When it was looked at, by both clocks. */
+  readonly epoch: number
+  readonly now: number
+}
+
+export class Tokens {
+  /** Makes tokens, if there is an issuer for development. */
+  readonly mint: Mint | undefined
+  readonly #options: JwtOptions
+  readonly #tools: TokenTools
+  readonly #issuers: ReadonlyMap<string, Issuer>
+  readonly #revocations: Revocations | undefined
+  readonly #tokens: Verified
+  readonly #payloads: Verified | undefined
+  readonly #failures: Failures
+  /** Tokens that are being verified, or whose keys are being looked for. */
+  readonly #flights = new Map<string, Promise<Caller | Refusal>>()
+  #searching = 0
+  #verifying = 0
+  #hits = 0
+  #misses = 0
+
+  private constructor(options: JwtOptions, tools: TokenTools, opened: readonly Issuer[], revocations?: Revocations) {
+    const { maxCached, maxFailuresPerMinute, payloadHeader } = options
+    const { clock } = tools
+    this.#options = options
+    this.#tools = tools
+    this.#issuers = new Map(opened.map((issuer) => [issuer.terms.issuer, issuer]))
+    this.#revocations = revocations
+    this.#tokens = new Verified(maxCached, clock, revocations)
+    this.#payloads = payloadHeader === undefined ? undefined : new Verified(maxCached, clock, revocations)
+    this.#failures = new Failures(maxFailuresPerMinute, clock)
+    this.mint = opened.find(({ mint }) => mint)?.mint
+  }
+
+  /** Starts to fetch what is to be fetched, and does not wait for it; or says what is wrong with files. */
+  static async create(options: JwtOptions, tools: TokenTools): Promise<Tokens | { readonly mistakes: Mistake[] }> {
+    const all = await Promise.all(options.issuers.map((each) => issuers.create(each)(tools)))
+    const opened = all.filter((each) => 'keys' in each)
+    const mistakes = all.filter((each) => 'message' in each)
+    if (mistakes.length > 0) {
+      for (const { keys } of opened) keys.close()
+      return { mistakes }
+    }
+    const { readRevoked: read = noList, clock, onProblem } = tools
+    const revocations = options.revocation && (await Revocations.open(options.revocation, { read, clock, onProblem }))
+    return new Tokens(options, tools, opened, revocations)
+  }
+
+  /**
+   * Who shows a token. `authorization` is the value of the field, `peer` is who pays for bad tokens. At once for a token that
+   * was seen before.
+   */
+  identify(authorization: string, peer: string): Caller | Refusal | Promise<Caller | Refusal> {
+    const token = bearerOf(authorization)
+    if (token === undefined) return this.#settle('scheme')
+    const id = hash('sha256', token, 'base64url')
+    const found = this.#tokens.find(id)
+    if (found !== undefined) {
+      this.#hits++
+      return this.#settle(found)
+    }
+    this.#misses++
+    return this.#flights.get(id) ?? this.#examine(token, id, peer)
+  }
+
+  /** Who is meant by claims that a trusted proxy has verified: base64url of JSON, padded or not. */
+  identifyPayload(payload: string): Caller | Refusal {
+    const { clock } = this.#tools
+    const id = hash('sha256', payload, 'base64url')
+    const found = this.#payloads?.find(id)
+    if (found !== undefined) return this.#settle(found)
+    const claims = payload.length > this.#options.maxTokenBytes ? 'malformed' : parsePayload(payload)
+    const epoch = clock.epoch()
+    const known = isFault(claims) ? claims : this.#accept(claims, epoch)
+    if (isFault(known)) return this.#settle(known)
+    const until = clock.now() + known.accepted.untilMs - epoch
+    this.#payloads?.add(id, { ...known, key: undefined, until })
+    return this.#settle(this.#payloads?.find(id) ?? 'revocations_unavailable')
+  }
+
+  get state(): TokenState {
+    return {
+      hits: this.#hits,
+      misses: this.#misses,
+      verifying: this.#verifying,
+      issuers: [...this.#issuers].map(([issuer, { keys }]) => {
+        return { issuer, ageS: keys.ageS, failures: keys.failures, brokenKeys: keys.current?.broken ?? 0 }
+      }),
+      revocationsAgeS: this.#revocations?.ageS,
+    }
+  }
+
+  /** Fetches and reads no more. */
+  close(): void {
+    for (const { keys } of this.#issuers.values()) keys.close()
+    this.#revocations?.close()
+  }
+
+  #examine(token: string, id: string, peer: string): Caller | Refusal | Promise<Caller | Refusal> {
+    const waitMs = this.#failures.waitMs(peer)
+    if (waitMs > 0) {
+      this.#tools.onRefused('failures')
+      return new Refusal('rate_limited', faults.failures.message, Math.ceil(waitMs / 1_000))
+    }
+    const recent = this.#failures.recent(id)
+    if (recent) return this.#settle(recent)
+    const suspect = this.#suspect(token, id, peer)
+    if (isFault(suspect)) return this.#judge(suspect, id, peer)
+    const { issuer } = suspect
+    const isThere = keyFor(suspect) !== undefined
+    // Those that wait for keys must not take the places of those that have them.
+    const mayWait = this.#searching < this.#options.maxVerifications
+    const search = isThere || !mayWait ? undefined : issuer.keys.search()
+    if (!isThere && !search) return this.#judge(withoutKey(issuer), id, peer)
+    const flight = this.#prove(suspect, search).then((found) => {
+      this.#flights.delete(id)
+      return this.#judge(found, id, peer)
+    })
+    this.#flights.set(id, flight)
+    return flight
+  }
+
+  #suspect(token: string, id: string, peer: string): Suspect | Fault {
+    if (token.length > this.#options.maxTokenBytes) return 'malformed'
+    const parsed = parseToken(token)
+    if (isFault(parsed)) return parsed
+    const { header, claims } = parsed
+    const epoch = this.#tools.clock.epoch()
+    const known = this.#accept(claims, epoch, header)
+    return isFault(known) ? known : { ...known, token, id, peer, header, epoch, now: this.#tools.clock.now() }
+  }
+
+  /** Whose token it would be. Without a header it is claims that somebody else has verified. */
+  #accept(claims: Claims, epoch: number, header?: Header): Pick<Suspect, 'issuer' | 'accepted'> | Fault {
+    const { iss } = claims
+    const issuer = typeof iss === 'string' ? this.#issuers.get(iss) : undefined
+    if (!issuer) return 'issuer'
+    const { terms } = issuer
+    const accepted = (header && checkHeader(header, terms)) ?? accept(claims, terms, epoch)
+    if (isFault(accepted)) return accepted
+    return this.#isAmbiguous(accepted.caller.name, terms.issuer) ? 'claims' : { issuer, accepted }
+  }
+
+  /** Whether a name could be that of another issuer's subject: `https://a` may not make `https://a/b/c` of `https://a/b`. */
+  #isAmbiguous(name: string, issuer: string): boolean {
+    return [...this.#issuers.keys()].some((other) => other.length > issuer.length && name.startsWith(`${other}/`))
+  }
+
+  async #prove(suspect: Suspect, search: Promise<void> | undefined): Promise<Caller | Fault> {
+    if (search) {
+      this.#searching++
+      await search
+      this.#searching--
+    }
+    const { token, id, header, issuer, accepted, epoch, now } = suspect
+    const key = keyFor(suspect)
+    if (!key) return withoutKey(issuer)
+    if (this.#verifying >= this.#options.maxVerifications) return 'busy'
+    this.#verifying++
+    const fault = await verify(token, { algorithm: header.algorithm, key, terms: issuer.terms }, epoch)
+    this.#verifying--
+    if (fault) return fault
+    this.#tokens.add(id, { accepted, issuer, key, until: now + accepted.untilMs - epoch })
+    // The key may be gone by now.
+    return this.#tokens.find(id) ?? withoutKey(issuer)
+  }
+
+  /** What became of a token that cost something. */
+  #judge(found: Caller | Fault, id: string, peer: string): Caller | Refusal {
+    if (isFault(found)) {
+      if (!ours.has(found)) this.#failures.charge(peer)
+      if (lasting.has(found)) this.#failures.remember(id, found)
+    }
+    return this.#settle(found)
+  }
+
+  #settle(found: Caller | Fault): Caller | Refusal {
+    if (!isFault(found)) return found
+    this.#tools.onRefused(found)
+    return faults[found]
+  }
+}
+
+function keyFor({ issuer, header }: Suspect) {
+  return issuer.keys.current?.find(header.kid, header.algorithm)
+}
+
+function withoutKey({ keys }: Issuer): Fault {
+  return keys.current ? 'key' : 'keys_unavailable'
+}
+
+function noList(): Promise<never> {
+  return Promise.reject(new Error('nothing to read the list from'))
+}

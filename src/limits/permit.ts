@@ -1,0 +1,97 @@
+/** What a request holds under the limits, from its head until its answer is known. */
+import type { Clock } from '../core/clock.ts'
+import { isRefusal, type Refusal } from '../core/refusal.ts'
+import type { Binding } from './bindings.ts'
+import type { Caps } from './caps.ts'
+import { limitFields, type Standing } from './fields.ts'
+import type { Demand } from './quota.ts'
+import type { Taking } from './taking.ts'
+
+export interface Permit {
+  /**
+   * Takes rows, and the compute that a run of them is predicted to take in milliseconds (undefined if nobody knows), from
+   * the buckets that count these: from all or none. A request that is refused here still counts as one.
+   */
+  charge(rows: number, predictedMs: number | undefined): undefined | Refusal | Promise<undefined | Refusal>
+  /**
+   * Once, whatever became of the request. `computeMs` is what it took of a worker, to which buckets of compute are set
+   * right; undefined if nothing ran.
+   */
+  release(computeMs?: number): void
+  /** Where the tightest limit stands: names and values of header fields, in turn. */
+  fields(): readonly string[]
+}
+
+const nothing: readonly string[] = []
+
+/** For a request that no limit holds for. */
+export const noPermit: Permit = { charge: () => undefined, release: () => {}, fields: () => nothing }
+
+export class HeldPermit implements Permit {
+  readonly #binding: Binding
+  readonly #caps: Caps
+  readonly #taking: Taking
+  readonly #clock: Clock
+  #charged: readonly Demand[] = []
+  #isReleased = false
+
+  constructor(binding: Binding, caps: Caps, taking: Taking, clock: Clock) {
+    this.#binding = binding
+    this.#caps = caps
+    this.#taking = taking
+    this.#clock = clock
+  }
+
+  charge(rows: number, predictedMs = 0): undefined | Refusal | Promise<undefined | Refusal> {
+    const { later } = this.#binding
+    if (later.length === 0) return undefined
+    const demands = later.map((quota) => this.#taking.demand(quota, quota.rule.cost === 'row' ? rows : predictedMs))
+    const taken = this.#taking.take(demands, this.#binding)
+    return taken instanceof Promise ? taken.then((outcome) => this.#keep(outcome)) : this.#keep(taken)
+  }
+
+  release(computeMs = 0): void {
+    if (this.#isReleased) return
+    this.#isReleased = true
+    this.#caps.leave(this.#binding.caps)
+    this.#settle(computeMs)
+  }
+
+  fields(): readonly string[] {
+    const { policies } = this.#binding
+    const standings = this.#standings()
+    const tightest = standings.reduce((least, each) => (each.share < least.share ? each : least))
+    return limitFields(policies, tightest)
+  }
+
+  #keep(taken: readonly Demand[] | Refusal): Refusal | undefined {
+    if (isRefusal(taken)) return taken
+    this.#charged = taken
+    // It was given up while Redis was asked.
+    if (this.#isReleased) this.#settle(0)
+    return undefined
+  }
+
+  /** Sets the buckets of compute right. */
+  #settle(computeMs: number): void {
+    for (const demand of this.#charged) {
+      if (demand.quota.rule.cost === 'computeMs') this.#taking.give(demand, demand.units - computeMs)
+    }
+    this.#charged = []
+  }
+
+  #standings(): (Standing & { readonly share: number })[] {
+    const now = this.#clock.now()
+    const { quotas, caps } = this.#binding
+    const rates = quotas.map((quota) => {
+      const { name, bucket } = quota.rule
+      const left = this.#taking.left(quota, now)
+      return { name, left, waitMs: (bucket.burst - left) * bucket.msPerUnit, share: left / bucket.burst }
+    })
+    const places = caps.map(({ rule, key }) => {
+      const left = this.#caps.left(rule, key)
+      return { name: rule.name, left, waitMs: undefined, share: left / rule.most }
+    })
+    return [...rates, ...places]
+  }
+}

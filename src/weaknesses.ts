@@ -1,0 +1,76 @@
+/** Settings that are allowed and weak: `penstock check` and the start of the gateway say so. */
+import type { Config } from './config.ts'
+import { isLoopback } from './core/address.ts'
+
+const dayS = 86_400
+const longSkewS = 120
+
+/** One sentence for each: what it is, and what to do about it. */
+export function weaknesses(config: Config): string[] {
+  return [...ofAccess(config), ...ofTokens(config), ...ofListeners(config), ...ofLimits(config)]
+}
+
+function ofAccess({ auth }: Config): string[] {
+  if (auth === 'none')
+    return [
+      '`auth: none`: whoever reaches the gateway may use every model. Set `auth.jwt`, `apiKeys`, `mtls` or `mesh`.',
+    ]
+  return auth.access.flatMap(({ who, effect, operations, models }, i) => {
+    const place = `\`auth.access[${i}]\``
+    if (effect === 'deny') return []
+    const isAll = models.includes('**') || models.includes('*')
+    const isWild = typeof who === 'string' && isAll && operations.includes('infer')
+    return [
+      ...(isWild ? [`${place}: ${who} may use every model. Name callers, or models.`] : []),
+      ...(typeof who === 'string' && operations.includes('admin.write')
+        ? [`${place}: ${who} may change the gateway. Name callers.`]
+        : []),
+    ]
+  })
+}
+
+function ofTokens({ auth }: Config): string[] {
+  if (auth === 'none' || !auth.jwt) return []
+  return auth.jwt.issuers.flatMap((issuer, i) => {
+    const place = `\`auth.jwt.issuers[${i}]\``
+    if (issuer.kind === 'development') return []
+    return [
+      ...(issuer.kind === 'secret'
+        ? [`${place}: whoever can check tokens with this secret can make them. Use \`kind: jwks\`.`]
+        : []),
+      ...(issuer.maxLifetimeS > dayS
+        ? [
+            `${place}: takes tokens that are valid for longer than a day, and so are stolen ones. Lower \`maxLifetimeS\`.`,
+          ]
+        : []),
+      ...(issuer.skewS > longSkewS ? [`${place}: takes tokens for ${issuer.skewS} s too long. Lower \`skewS\`.`] : []),
+    ]
+  })
+}
+
+function ofListeners({ edge, admin, mesh }: Config): string[] {
+  const isEncrypted = edge.tls !== undefined || mesh.mode !== 'none'
+  return [
+    ...(isLoopback(edge.host) || isEncrypted
+      ? []
+      : ['`edge.host`: without `edge.tls` everybody on the way reads tokens and data. Set `edge.tls`.']),
+    ...(isLoopback(admin.host) || mesh.mode !== 'none'
+      ? []
+      : ['`admin.host`: the admin listener has no TLS, so tokens can be read on the way. Set 127.0.0.1.']),
+    ...(edge.tls?.clientCa !== undefined && edge.tls.crl === undefined
+      ? ['`edge.tls.clientCa`: a lost client certificate is good until it expires. Set `edge.tls.crl`.']
+      : []),
+  ]
+}
+
+/** Routes that everybody on the network reaches need some limit. */
+function ofLimits({ edge, limits, models, routes }: Config): string[] {
+  if (isLoopback(edge.host)) return []
+  const isAll = limits.rules.some(({ where }) => Object.values(where).every((each) => each === undefined))
+  if (isAll) return []
+  const named = [...Object.keys(models), ...routes.map(({ name }) => name)]
+  const scope = limits.rules.length === 0 ? 'no limit holds' : 'no limit holds for all requests'
+  return [
+    `\`limits.rules\`: ${scope}${named.length > 0 ? ` (routes: ${named.join(', ')})` : ''}. Add one without \`where\`.`,
+  ]
+}
