@@ -126,7 +126,10 @@ export function redact(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, each]) => {
-      return [key, secretName.test(key) && typeof each === 'string' ? '[redacted]' : redact(each)]
+      return [
+        key,
+        secretName.test(key) && (typeof each === 'string' || Array.isArray(each)) ? '[redacted]' : redact(each),
+      ]
     }),
   )
 }

@@ -1,4 +1,4 @@
-/** Settings that are allowed and weak: `penstock check` and the start of the gateway say so. */
+/** Settings that are allowed and weak: `penstock check` says so. */
 import type { Config } from './config.ts'
 import { isLoopback } from './core/address.ts'
 

@@ -109,7 +109,8 @@ test('a name that a client made up becomes no label', async () => {
   await gateway.get('/v2/models/made-up-by-another')
   const text = await (await fetch(`${gateway.metricsUrl}/metrics`)).text()
   assert.doesNotMatch(text, /made-up/)
-  assert.match(text, /^penstock_requests_total\{route="",model="",version="",code="not_found"\} 2$/m)
+  assert.match(text, /^penstock_requests_total\{route="",model="",version="",code="not_found"\} 1$/m)
+  assert.match(text, /^penstock_requests_total\{route="echo",model="echo",version="",code="not_found"\} 1$/m)
 })
 
 test('the status shows every model, its versions and what is queued', async () => {

@@ -29,7 +29,7 @@ async function complaints(t: TestContext, text: string): Promise<string[]> {
 /** In one line each: the mistake, the file, and the line that is said about it. */
 const mistakes: [mistake: string, text: string, line: RegExp][] = [
   ['an unknown key', 'auth: none\nedge:\n  prot: 1', /^penstock\.yaml:3: edge: unknown key "prot"$/],
-  ['an unknown concept', 'auth: none\nlimits: {}', /^penstock\.yaml:2: unknown key "limits"$/],
+  ['an unknown concept', 'auth: none\nlimit: {}', /^penstock\.yaml:2: unknown key "limit"$/],
   ['a word for a number', 'auth: none\nedge:\n  port: high', /^penstock\.yaml:3: edge\.port: .*number, found "high"$/],
   ['a number for a word', 'auth: none\nedge:\n  host: 1', /^penstock\.yaml:3: edge\.host: .*string, found 1$/],
   ['a port that is none', 'auth: none\nedge:\n  port: 70000', /^penstock\.yaml:3: edge\.port: .*65535, found 70000$/],
@@ -39,9 +39,11 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
   ['a key given twice', 'auth: none\nedge: {}\nedge: {}', /^penstock\.yaml:3: not YAML: .*unique/],
   ['an alias of nothing', 'auth: none\nlog: *other', /^penstock\.yaml(:2)?: .*other/],
   ['a list', '- auth', /^penstock\.yaml:1: expected .*, found a list$/],
-  ['no word on auth', 'edge:\n  port: 8080', /^penstock\.yaml: auth: .*"none"/],
-  ['an empty file', '', /^penstock\.yaml: auth: .*"none"/],
-  ['a kind of auth that is not there', 'auth: jwt', /^penstock\.yaml:1: auth: expected "none", found "jwt"$/],
+  [
+    'a kind of auth that is not there',
+    'auth: jwt',
+    /^penstock\.yaml:1: auth: expected "none" or a mapping, found "jwt"$/,
+  ],
   [
     'a policy that is not there',
     'auth: none\nbatching:\n  policy:\n    kind: greedy',
@@ -85,7 +87,42 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
   [
     'an admin listener for strangers',
     'auth: none\nadmin:\n  host: "::"',
-    /^penstock\.yaml:3: admin\.host: .*loopback only.*127\.0\.0\.1$/,
+    /^penstock\.yaml:3: admin\.host: .*asks who is calling.*127\.0\.0\.1, or `auth\.jwt` or `auth\.apiKeys`$/,
+  ],
+  [
+    'an issuer for development where strangers reach the gateway',
+    'edge:\n  host: 0.0.0.0',
+    /^penstock\.yaml:2: edge\.host: tokens of the development issuer are for this machine only.*127\.0\.0\.1 here$/,
+  ],
+  [
+    'an issuer for development behind a proxy',
+    'mesh:\n  mode: sidecar',
+    /^penstock\.yaml:2: mesh\.mode: tokens of the development issuer are for this machine only/,
+  ],
+  [
+    'auth that lets nobody in',
+    'auth:\n  access: []',
+    /^penstock\.yaml:1: auth: nobody could call: set `jwt`, `apiKeys`, `mtls` or `mesh`, or `auth: none`$/,
+  ],
+  [
+    'certificates for which nobody vouches',
+    'auth:\n  mtls: {}',
+    /^penstock\.yaml:2: auth\.mtls: needs `edge\.tls\.clientCa`/,
+  ],
+  [
+    'identities of a mesh that is not there',
+    'auth:\n  mesh: {}',
+    /^penstock\.yaml:2: auth\.mesh: with `mesh\.mode: none` no proxy vouches for workloads$/,
+  ],
+  [
+    'a shared limit with nothing to share it through',
+    'limits:\n  rules:\n    - { name: all, by: [], rate: 5, store: redis }',
+    /^penstock\.yaml:3: limits\.rules\[0\]\.store: needs `redis`: set its `url`$/,
+  ],
+  [
+    'a password in an address',
+    'redis:\n  url: redis://:pa55@host:6379',
+    /^penstock\.yaml:2: redis\.url: .*name and password belong into files, found "redis:\/\/\[redacted\]@host:6379"$/,
   ],
   ['an anchor used before it is set', 'auth: *a\nlog: &a {}', /^penstock\.yaml(:1)?: .*a/],
 ]
@@ -212,6 +249,15 @@ test('the admin listener shows the configuration in force, defaults and all', as
     models: { digits: { version: '1' } },
     batching: { policy: { kind: 'adaptive', maxRows: 64 } },
   })
+})
+
+test('without a word on auth callers show tokens of an issuer for development', async (t) => {
+  for (const text of ['', 'edge:\n  port: 8080']) {
+    const folder = await folderWith(t, { 'penstock.yaml': text })
+    const loaded = await loadConfig(join(folder, 'penstock.yaml'))
+    assert.ok('config' in loaded)
+    assert.partialDeepStrictEqual(loaded.config.auth, { jwt: { issuers: [{ kind: 'development' }] } })
+  }
 })
 
 test('a configuration is shown without its secrets', () => {

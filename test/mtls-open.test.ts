@@ -174,6 +174,16 @@ function renewed(root: Issued): Issued {
   return forged({ by: root, keyOf: root, subject: nameOf(root.subject), extensions: authorityExtensions() })
 }
 
+test('of many connections all are looked at', async (t) => {
+  const site = await serve(t)
+  const clients = Array.from({ length: 60 }, (_, i) => clientCertificate(by, `client ${i}`))
+  const kept = await Promise.all(clients.map((shown) => keepHttp1(t, site, shown)))
+  const isBad = (_: unknown, i: number) => i % 3 === 0
+  await replace(site.listFile, listsOf(...clients.filter(isBad)))
+  await untilGone(kept.filter(isBad))
+  await assertServed(kept.filter((_, i) => !isBad(_, i)))
+})
+
 test('a session that was resumed is looked at like others, with what came along when it was new', async (t) => {
   const site = await serve(t)
   const resumed = async (shown: Issued) => {
@@ -209,16 +219,17 @@ async function shakeHalf(t: TestContext, { served }: Site, shown: Issued, maxVer
   const client = connect({ socket: near, ...showing(shown), maxVersion })
   t.after(() => wire.destroy())
   for (const each of [wire, client]) each.on('error', () => undefined)
-  const [hello] = (await once(far, 'data')) as [Buffer]
-  wire.write(hello)
-  const certificate = once(far, 'data')
+  const said: Buffer[] = []
+  far.on('data', (chunk: Buffer) => said.push(chunk))
+  await until('it says hello', async () => said.length > 0)
+  wire.write(said.shift()!)
   wire.on('data', (chunk: Buffer) => far.write(chunk))
-  const [rest] = (await certificate) as [Buffer]
+  await until('it shows its certificate', async () => said.length > 0)
   return async () => {
     let received = ''
     client.on('data', (chunk: Buffer) => (received += chunk.toString()))
-    far.on('data', (chunk: Buffer) => wire.write(chunk))
-    wire.write(rest)
+    far.on('data', () => wire.write(Buffer.concat(said.splice(0))))
+    wire.write(Buffer.concat(said.splice(0)))
     client.write('GET /v2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n')
     await once(wire, 'close')
     return received.slice(0, 12)

@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test'
 import { issue, nameOf, type Issued } from '../src/cli/certificate.ts'
 import { samples, until, wholeFile } from './support/client.ts'
 import type { TestGateway } from './support/gateway.ts'
-import { isLetIn, isRefused, replace, serveTls, tlsVersions, visit, visitHttp2 } from './support/handshake.ts'
+import { agree, isLetIn, isRefused, replace, serveTls, tlsVersions, visit, visitHttp2 } from './support/handshake.ts'
 import {
   authority,
   behind,
@@ -137,6 +137,18 @@ test('a client gets in with a certificate of an intermediate authority that it s
     const { session } = await visit(required, { ...showing(viaMiddle), maxVersion })
     const again = await visit(required, { ...showing(viaMiddle), maxVersion, session })
     assert.deepEqual([again.status, again.resumed], [200, true])
+  }
+})
+
+test('a client that wants to shake hands again on an open connection is refused', async (t) => {
+  for (const served of [required, optional]) {
+    const { socket } = await agree(t, served, { ...showing(alice), maxVersion: 'TLSv1.2' })
+    const refusal = await new Promise<Error | null>((resolve) => {
+      socket.on('error', resolve)
+      socket.renegotiate({}, resolve)
+    })
+    assert.match(String(refusal), /no.renegotiation/i)
+    await assertLetIn(t, served, alice)
   }
 })
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isRefusal } from '../src/core/refusal.ts'
-import { isSpiffeId } from '../src/auth/spiffe.ts'
+import { isSpiffeId } from '../src/core/spiffe.ts'
 import { identityFrom, mostXfccBytes, parseXfcc, type XfccElement, type XfccFlaw } from '../src/auth/xfcc.ts'
 import { elementsOf } from './support/xfcc.ts'
 

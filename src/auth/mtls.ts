@@ -3,7 +3,7 @@ import type { Caller } from '../core/caller.ts'
 import type { Clock } from '../core/clock.ts'
 import type { ClientCertificate, Origin } from '../core/origin.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
-import { spiffeIdAmong } from './spiffe.ts'
+import { spiffeIdAmong } from '../core/spiffe.ts'
 import { createWorkloads, type WorkloadOptions } from './workload.ts'
 
 /**

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import type { Caller } from '../core/caller.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import { glob, matcherOf } from '../core/glob.ts'
-import { looksLikeSpiffe, trustDomainOf } from './spiffe.ts'
+import { looksLikeSpiffe, trustDomainOf } from '../core/spiffe.ts'
 
 const subject = z
   .strictObject({

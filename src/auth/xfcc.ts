@@ -5,7 +5,7 @@
  */
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { commonNameOf } from './distinguished-name.ts'
-import { spiffeIdAmong } from './spiffe.ts'
+import { spiffeIdAmong } from '../core/spiffe.ts'
 import type { Proof } from './workload.ts'
 
 const names = ['by', 'hash', 'cert', 'chain', 'subject', 'uri', 'dns'] as const

@@ -9,7 +9,6 @@ import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
 import { createGateway, type Failed, type Gateway } from '../gateway.ts'
 import type { ServedModel } from '../served.ts'
-import { weaknesses } from '../weaknesses.ts'
 import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
@@ -22,7 +21,6 @@ export async function serve(path: string): Promise<void> {
   const token = await running.gateway.trialToken()
   const proof = token === undefined ? '' : `-H 'authorization: Bearer ${token}' `
   process.stdout.write(banner(running, curlCredentials(file.config) + proof))
-  for (const weakness of weaknesses(file.config)) running.gateway.log.warn(`weak: ${weakness}`)
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   const { areConnectionsClosed, areWorkersGone } = await running.stop()

@@ -66,10 +66,15 @@ function innermost(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
   if (issue.code !== 'invalid_union' || issue.errors.length === 0) return [issue]
   const closest = issue.errors.toSorted((a, b) => depth(b) - depth(a))[0]!
   if (depth(closest) === 0) {
-    const expected = issue.errors.flat().map((each) => ('expected' in each ? each.expected : valuesOf(each)))
+    const expected = issue.errors.flat().map((each) => ('expected' in each ? wordFor(each.expected) : valuesOf(each)))
     return [{ ...issue, message: `expected ${[...new Set(expected)].join(' or ')}` }]
   }
   return closest.map((each) => ({ ...each, path: [...issue.path, ...each.path] })).flatMap(innermost)
+}
+
+/** What people call it who write YAML. */
+function wordFor(type: string): string {
+  return { object: 'a mapping', array: 'a list' }[type] ?? type
 }
 
 function depth(issues: readonly z.core.$ZodIssue[]): number {
@@ -93,7 +98,7 @@ function describe(issue: z.core.$ZodIssue): string {
     issue.message
       .replace(/^Invalid (input|option|discriminator value)[:.] /, '')
       .replace(/, received .*$/, '')
-      .replace('expected object', 'expected a mapping'),
+      .replace(/expected (object|array)/, (_all, type: string) => `expected ${wordFor(type)}`),
   )
   return `${prefix}${found === undefined ? `is missing: ${expected}` : `${expected}, found ${showFound(found)}`}`
 }
@@ -112,7 +117,8 @@ function showPath(path: Path): string {
 function showFound(input: unknown): string {
   if (Array.isArray(input)) return 'a list'
   if (typeof input === 'object' && input !== null) return 'a mapping'
-  const text = JSON.stringify(input) ?? 'nothing'
+  // What stands before the @ of an address is nobody's business.
+  const text = (JSON.stringify(input) ?? 'nothing').replace(/\/\/[^/@]*@/, '//[redacted]@')
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 

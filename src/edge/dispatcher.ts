@@ -32,6 +32,7 @@ import {
 } from './routes.ts'
 import type { Serving } from './serving.ts'
 import { Sweep } from './sweep.ts'
+import { clientOf } from './transport/addresses.ts'
 import type { FileProblem } from './transport/certificates.ts'
 import type { Intake } from './transport/intake.ts'
 import { Turns } from './turns.ts'
@@ -96,7 +97,7 @@ export class Dispatcher {
     const reply = new Reply(exchange, requestId, this.#cors?.fields(headers) ?? noFields)
     try {
       const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
-      const peer = this.#around.serving.screen(headers, exchange.origin, exchange.peer)
+      const peer = clientOf(this.#around.serving.screen(headers, exchange.origin, exchange.peer))
       if (!operation) this.#handleOddity(exchange, reply, flaw)
       else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, { ...operation, peer }, reply)
       else

@@ -88,7 +88,7 @@ export class Bindings {
     // Names of callers are nobody's business there. The braces keep all keys on one node of a cluster.
     const digest = rule.store === 'local' ? '' : hash('sha256', text, 'base64url').slice(0, 22)
     const key = digest && `{${this.#prefix}limits}:${rule.name}:${digest}`
-    return { rule, low, high, key, lease: undefined, left: rule.bucket.burst, leftAt: 0, emptyUntil: -Infinity }
+    return { rule, low, high, key, lease: undefined, left: rule.bucket.burst, leftAt: 0 }
   }
 }
 

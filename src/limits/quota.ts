@@ -40,8 +40,6 @@ export interface Quota {
   /** What Redis said of it last: units left, and when. */
   left: number
   leftAt: number
-  /** Until then there is nothing, as Redis said. */
-  emptyUntil: number
 }
 
 /** So many units of a quota, and who keeps count of them: nobody if that is undefined. */

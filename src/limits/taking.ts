@@ -31,7 +31,8 @@ export class Taking {
     for (const quota of quotas) {
       // One that nobody can be asked about is kept elsewhere meanwhile, and what was known of it does not count.
       if (quota.rule.store !== 'local' && !this.#stores.isUp) continue
-      const waitMs = this.#stores.of(quota.rule).waitMs(quota, 1, now) ?? quota.emptyUntil - now
+      const store = this.#stores.of(quota.rule)
+      const waitMs = store.waitMs(quota, 1, now) ?? (1 - store.left(quota, now)) * quota.rule.bucket.msPerUnit
       if (waitMs > 0) return this.#refused(quota, binding, waitMs)
     }
     return undefined
@@ -79,12 +80,11 @@ export class Taking {
     const sure = demands.filter(isSure)
     // While others are asked, nobody else may have these.
     for (const { quota, units, store } of sure) store?.take(quota, units, now)
-    const answers = await Promise.all(
-      this.#stores.remote.map((store) => {
-        const own = demands.filter((each) => each.store === store && !sure.includes(each))
-        return own.length > 0 ? store.ask(own) : []
-      }),
-    )
+    const asked = this.#stores.remote.flatMap((store) => {
+      const own = demands.filter((each) => each.store === store && !sure.includes(each))
+      return own.length > 0 ? [store.ask(own)] : []
+    })
+    const answers = await Promise.all(asked)
     const taken = [...sure]
     const refusal = this.#judge(answers.flat(), taken, binding)
     if (refusal) for (const demand of taken) this.give(demand, demand.units)

@@ -1,13 +1,11 @@
 import { isIP } from 'node:net'
 import * as z from 'zod'
+import { isSpiffeId } from '../core/spiffe.ts'
 
 const network = z.string().refine(isNetwork, { error: 'expected an address or a network such as `10.0.0.0/8`' })
-const spiffeId = z
-  .string()
-  .max(2_048)
-  .regex(/^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)+$/, {
-    error: 'expected a SPIFFE id such as `spiffe://cluster.local/ns/team/sa/gateway`',
-  })
+const spiffeId = z.string().refine(isSpiffeId, {
+  error: 'expected a SPIFFE id such as `spiffe://cluster.local/ns/team/sa/gateway`',
+})
 
 /** What asks for a proxy, and in which modes it means nothing. */
 const idleIn = {

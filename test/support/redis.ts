@@ -3,7 +3,6 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis as Client } from 'ioredis'
 
@@ -12,6 +11,11 @@ if (isMissing && process.env['CI'] === 'true') throw new Error('redis-server is 
 
 /** For `test`: what needs Redis is skipped where there is none, but not in CI. */
 export const withRedis = { skip: isMissing && 'no redis-server: apt-get install redis-server' }
+
+/** Ends what was started for it: a test, or whoever else. */
+interface Owner {
+  after(end: () => Promise<void>): unknown
+}
 
 export class RedisServer {
   /** The path of its socket. */
@@ -26,7 +30,7 @@ export class RedisServer {
   }
 
   /** Flags are those of `redis-server`; `--port 0`, so no port, is the default. */
-  static async start(t: TestContext, ...flags: readonly string[]): Promise<RedisServer> {
+  static async start(t: Owner, ...flags: readonly string[]): Promise<RedisServer> {
     const folder = await mkdtemp(join(tmpdir(), 'penstock-redis-'))
     const port = flags.some((flag) => flag.endsWith('port')) ? [] : ['--port', '0']
     const server = new RedisServer(join(folder, 'redis.sock'), ['--dir', folder, ...port, ...flags])

@@ -2,7 +2,7 @@
 import type { Caller } from '../../core/caller.ts'
 import { isFault, type Fault } from './faults.ts'
 import type { Claims, Header } from './parse.ts'
-import type { ClaimPath, Terms } from './terms.ts'
+import { plainType, type ClaimPath, type Terms } from './terms.ts'
 
 /** What is acceptable of a token, if its signature is good. */
 export interface Accepted {
@@ -24,13 +24,8 @@ export function checkHeader({ algorithm, type }: Header, { algorithms, types }: 
   if (!algorithms.includes(algorithm)) return 'algorithm'
   const wanted = type === undefined ? 'none' : plainType(type)
   // A token that says `none` is not one that says nothing.
-  const isWanted = type !== undefined && wanted === 'none' ? false : types.some((each) => plainType(each) === wanted)
+  const isWanted = types.includes(wanted) && !(type !== undefined && wanted === 'none')
   return isWanted ? undefined : 'type'
-}
-
-/** Media types may leave `application/` out, and letters are the same in both cases (RFC 7515 section 4.1.9). */
-function plainType(type: string): string {
-  return type.toLowerCase().replace(/^application\//, '')
 }
 
 export function accept(claims: Claims, terms: Terms, epochMs: number): Accepted | Fault {
@@ -48,7 +43,9 @@ export function accept(claims: Claims, terms: Terms, epochMs: number): Accepted 
 type Times = Pick<Accepted, 'fromMs' | 'untilMs'>
 
 function timesOf(claims: Claims, { skewS, maxLifetimeS }: Terms, epochMs: number): Times | Fault {
-  const [expires, starts, issued] = ['exp', 'nbf', 'iat'].map((name) => own(claims, name))
+  const expires = own(claims, 'exp')
+  const starts = own(claims, 'nbf')
+  const issued = own(claims, 'iat')
   if (expires === undefined) return 'lifetime'
   if (!isSeconds(expires) || !isSecondsOrNothing(starts) || !isSecondsOrNothing(issued)) return 'claims'
   const untilMs = (expires + skewS) * 1_000
@@ -94,8 +91,7 @@ function isText(value: unknown): value is string {
 
 /** What is not there is `missing`; null is there, and is not text. */
 function at(claims: Claims, path: ClaimPath, missing?: unknown): unknown {
-  const names = typeof path === 'string' ? [path] : path
-  const found = names.reduce<unknown>((value, name) => own(value, name), claims)
+  const found = typeof path === 'string' ? own(claims, path) : path.reduce<unknown>(own, claims)
   return found === undefined ? missing : found
 }
 

@@ -1,4 +1,5 @@
 /** Tokens taken apart, strictly (RFC 7515 section 7.1). Nothing that comes out is proved yet. */
+import { LRUCache } from 'lru-cache'
 import { isRecord } from './keys.ts'
 
 export interface Header {
@@ -19,6 +20,9 @@ const compact = /^([\w-]+)\.([\w-]+)\.[\w-]+$/
 const payloadForm = /^[\w-]+={0,2}$/
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+/** Tokens of an issuer have the same few heads. */
+const headers = new LRUCache<string, Header>({ max: 100 })
+
 /** What follows the scheme in an Authorization field; undefined if the scheme is another (RFC 6750 section 2.1). */
 export function bearerOf(authorization: string): string | undefined {
   const found = scheme.exec(authorization)
@@ -28,8 +32,8 @@ export function bearerOf(authorization: string): string | undefined {
 export function parseToken(token: string): Parsed | 'malformed' {
   const parts = compact.exec(token)
   if (!parts) return 'malformed'
-  const header = headerOf(parseObject(parts[1]!))
-  const claims = parseObject(parts[2]!)
+  const header = headerOf(parts[1]!)
+  const claims = header && parseObject(parts[2]!)
   return header && claims ? { header, claims } : 'malformed'
 }
 
@@ -42,11 +46,16 @@ export function parsePayload(payload: string): Claims | 'malformed' {
  * Keys that a token brings along (`jwk`, `jku`, `x5u`, `x5c`) are not even read. Extensions that must be understood are
  * not: there is none here (RFC 7515 section 4.1.11, RFC 7797).
  */
-function headerOf(header: Claims | undefined): Header | undefined {
+function headerOf(part: string): Header | undefined {
+  const known = headers.get(part)
+  if (known) return known
+  const header = parseObject(part)
   if (!header || 'crit' in header || 'b64' in header) return undefined
   const { alg, kid, typ } = header
-  const isGood = typeof alg === 'string' && isTextOrNothing(kid) && isTextOrNothing(typ)
-  return isGood ? { algorithm: alg, kid, type: typ } : undefined
+  if (typeof alg !== 'string' || !isTextOrNothing(kid) || !isTextOrNothing(typ)) return undefined
+  const read = { algorithm: alg, kid, type: typ }
+  headers.set(part, read)
+  return read
 }
 
 function isTextOrNothing(value: unknown): value is string | undefined {

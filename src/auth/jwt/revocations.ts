@@ -1,7 +1,9 @@
 /** Tokens and subjects that are refused although their tokens are good: a copy of a list that all gateways share. */
 import type { Clock } from '../../core/clock.ts'
 import type { Mistake } from '../../core/document.ts'
+import type { Accepted } from './claims.ts'
 import type { Fault } from './faults.ts'
+import type { Issuer } from './issuer.ts'
 import type { JwtOptions } from './options.ts'
 
 /**
@@ -46,12 +48,16 @@ export class Revocations {
     return (this.#tools.clock.now() - this.#readAt) / 1_000
   }
 
-  /** Why a token with this id, of a caller with this name, is refused. */
-  fault(id: string | undefined, name: string): Fault | undefined {
+  /** Tells at any time whether a token has been revoked, or whether nobody knows. */
+  watch({ terms }: Issuer, { id, caller }: Accepted): () => Fault | undefined {
     const { staleMs, onError } = this.#options
-    if (this.#tools.clock.now() - this.#readAt >= staleMs && onError === 'refuse') return 'revocations_unavailable'
-    if (this.#until.size === 0) return undefined
-    return (id !== undefined && this.#holds(id)) || this.#holds(name) ? 'revoked' : undefined
+    const subject = `sub:${caller.name}`
+    const token = id === undefined ? undefined : `jti:${terms.issuer}/${id}`
+    return () => {
+      if (onError === 'refuse' && this.#tools.clock.now() - this.#readAt >= staleMs) return 'revocations_unavailable'
+      if (this.#until.size === 0) return undefined
+      return this.#holds(subject) || (token !== undefined && this.#holds(token)) ? 'revoked' : undefined
+    }
   }
 
   close(): void {

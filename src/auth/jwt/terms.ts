@@ -17,8 +17,13 @@ const claimsOptions = z.strictObject({
     .describe('Claim that says how much of an answer the caller may see. A token may lack it.'),
 })
 
+/** Media types may leave `application/` out, and letters are the same in both cases (RFC 7515 section 4.1.9). */
+export function plainType(type: string): string {
+  return type.toLowerCase().replace(/^application\//, '')
+}
+
 /** Of RFC 9068, RFC 7519 and of the many issuers who leave it out. */
-const usualTypes = ['JWT', 'at+jwt', 'none']
+const usualTypes = ['jwt', 'at+jwt', 'none']
 
 /** Options that every kind of issuer has. */
 export const termsShape = {
@@ -32,7 +37,7 @@ export const termsShape = {
     .describe('Which claims say what: a name each, or for what is nested a list of the names on the way to it.'),
   requiredClaims: z.array(z.string().min(1)).default([]).describe('Further claims that a token must have.'),
   types: z
-    .array(z.string().min(1))
+    .array(z.string().min(1).overwrite(plainType))
     .min(1)
     .default(usualTypes)
     .describe('Types (`typ`) of tokens that are accepted; `none` stands for tokens that say no type.'),

@@ -43,7 +43,6 @@ export interface TokenState {
 interface Suspect {
   readonly token: string
   readonly id: string
-  readonly peer: string
   readonly header: Header
   readonly issuer: Issuer
   readonly accepted: Accepted
@@ -154,7 +153,7 @@ export class Tokens {
     }
     const recent = this.#failures.recent(id)
     if (recent) return this.#settle(recent)
-    const suspect = this.#suspect(token, id, peer)
+    const suspect = this.#suspect(token, id)
     if (isFault(suspect)) return this.#judge(suspect, id, peer)
     const { issuer } = suspect
     const isThere = keyFor(suspect) !== undefined
@@ -170,14 +169,16 @@ export class Tokens {
     return flight
   }
 
-  #suspect(token: string, id: string, peer: string): Suspect | Fault {
+  #suspect(token: string, id: string): Suspect | Fault {
     if (token.length > this.#options.maxTokenBytes) return 'malformed'
     const parsed = parseToken(token)
     if (isFault(parsed)) return parsed
     const { header, claims } = parsed
     const epoch = this.#tools.clock.epoch()
     const known = this.#accept(claims, epoch, header)
-    return isFault(known) ? known : { ...known, token, id, peer, header, epoch, now: this.#tools.clock.now() }
+    if (isFault(known)) return known
+    const { issuer, accepted } = known
+    return { token, id, header, issuer, accepted, epoch, now: this.#tools.clock.now() }
   }
 
   /** Whose token it would be. Without a header it is claims that somebody else has verified. */
@@ -207,7 +208,7 @@ export class Tokens {
     if (!key) return withoutKey(issuer)
     if (this.#verifying >= this.#options.maxVerifications) return 'busy'
     this.#verifying++
-    const fault = await verify(token, { algorithm: header.algorithm, key, terms: issuer.terms }, epoch)
+    const fault = await verify(token, key, header.algorithm)
     this.#verifying--
     if (fault) return fault
     this.#tokens.add(id, { accepted, issuer, key, until: now + accepted.untilMs - epoch })

@@ -18,9 +18,8 @@ export interface Proof {
 }
 
 interface Entry extends Proof {
-  /** As the list of revocations has them. */
-  readonly id: string | undefined
-  readonly subject: string
+  /** Why it is refused, if it has been revoked since. */
+  readonly revocation: (() => Fault | undefined) | undefined
 }
 
 export class Verified {
@@ -41,17 +40,16 @@ export class Verified {
   find(hash: string): Caller | Fault | undefined {
     const entry = this.#entries.get(hash)
     if (!entry) return undefined
-    const { accepted, issuer, key, until, id, subject } = entry
+    const { accepted, issuer, key, until, revocation } = entry
     const epoch = this.#clock.epoch()
     if (epoch >= accepted.untilMs || this.#clock.now() >= until) return 'expired'
     if (epoch < accepted.fromMs) return 'early'
     if (key && !issuer.keys.current?.has(key)) return undefined
-    return this.#revocations?.fault(id, subject) ?? accepted.caller
+    return revocation?.() ?? accepted.caller
   }
 
   add(hash: string, proof: Proof): void {
-    const { accepted, issuer } = proof
-    const id = accepted.id === undefined ? undefined : `jti:${issuer.terms.issuer}/${accepted.id}`
-    this.#entries.set(hash, { ...proof, id, subject: `sub:${accepted.caller.name}` })
+    const { accepted, issuer, key, until } = proof
+    this.#entries.set(hash, { accepted, issuer, key, until, revocation: this.#revocations?.watch(issuer, accepted) })
   }
 }

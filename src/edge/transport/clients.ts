@@ -11,12 +11,13 @@ import { ShownCertificate, type ClientTrust, type Standing } from './client-trus
 import type { Connection } from './connections.ts'
 
 /** A session that is resumed brings no more than the client's own certificate, so what came with it is remembered. */
-const mostKnown = 4_096
+const mostKnown = 1_024
 /** To judge a certificate takes about as long as to answer a few requests. */
 const sliceMs = 2
 
 export class Clients {
-  #trust: ClientTrust
+  /** By whom certificates are judged. Look after a change. */
+  trust: ClientTrust
   readonly #isRequired: boolean
   readonly #clock: Clock
   readonly #counts: EdgeCounts
@@ -25,15 +26,10 @@ export class Clients {
   #look = 0
 
   constructor(trust: ClientTrust, isRequired: boolean, { clock, counts }: { clock: Clock; counts: EdgeCounts }) {
-    this.#trust = trust
+    this.trust = trust
     this.#isRequired = isRequired
     this.#clock = clock
     this.#counts = counts
-  }
-
-  /** The authorities by which certificates are judged; changes when others are put in their place. */
-  get trust(): ClientTrust {
-    return this.#trust
   }
 
   /** Whether a client may come in, given by whom its handshake was judged. If so it is kept watch over. */
@@ -41,7 +37,7 @@ export class Clients {
     const certificate = socket.getPeerX509Certificate()
     if (!certificate) return !this.#isRequired || this.#refuse('missing')
     if (!socket.authorized) return this.#refuse(flawIn(socket))
-    const isVouched = !socket.isSessionReused() && judgedBy === this.#trust
+    const isVouched = !socket.isSessionReused() && judgedBy === this.trust
     const id = certificate.fingerprint256
     let shown = this.#known.get(id)
     if (!shown || (isVouched && 'flaw' in this.#judge(shown))) {
@@ -60,12 +56,6 @@ export class Clients {
   failed(error: NodeJS.ErrnoException, socket: TLSSocket): void {
     if (error.code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') this.#refuse('missing')
     else if (socket.authorizationError) this.#refuse(flawIn(socket))
-  }
-
-  /** Puts other authorities in the place of those that were there. */
-  renew(trust: ClientTrust): void {
-    this.#trust = trust
-    this.look()
   }
 
   /** Goes over all that are open, in slices; a look that comes meanwhile begins anew. */
@@ -94,7 +84,7 @@ export class Clients {
   }
 
   #judge(shown: ShownCertificate, isVouched = false): Standing {
-    return this.#trust.judge(shown, this.#clock.epoch(), isVouched)
+    return this.trust.judge(shown, this.#clock.epoch(), isVouched)
   }
 
   #refuse(flaw: CertificateFlaw): false {

@@ -1,4 +1,5 @@
 /** The certificates of the listener, ready for use: which of them is shown is chosen by the name that a client asks for. */
+import { constants } from 'node:crypto'
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls'
 import type { TlsOptions } from '../options.ts'
 import type { Certificate, ClientAuthorities, Credentials, FileProblem } from './certificates.ts'
@@ -59,6 +60,8 @@ function commonOptions(
     minVersion: `TLSv${minVersion}`,
     ciphers,
     honorCipherOrder: true,
+    // A client might show another certificate half-way, and past the gate that holds back handshakes.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     ticketKeys,
     sessionTimeout: Math.ceil(ticketMs / 1_000),
   }

@@ -156,7 +156,7 @@ export class TlsLayer {
     if ('message' in credentials) this.#report(credentials)
     else this.#update(credentials)
     this.#reportLapse()
-    // Certificates and lists expire while connections are open.
+    // After a change; and certificates and lists expire.
     this.#clients?.look()
     this.#cancelLook = clock.after(this.#options.reloadMs, () => void this.#look())
   }
@@ -165,7 +165,7 @@ export class TlsLayer {
     const { clock } = this.#tools
     const before = this.#credentials
     const isStale = clock.now() - this.#ticketsFrom >= this.#options.ticketMs
-    const areOthers = clientsIn(credentials) !== clientsIn(before)
+    const areOthers = !areSame(credentials.clients, before.clients)
     const needsKeys = isStale || areOthers
     if (!needsKeys && identitiesIn(credentials) === identitiesIn(before)) {
       this.#problem = ''
@@ -182,7 +182,7 @@ export class TlsLayer {
     this.#credentials = credentials
     this.#problem = ''
     this.#show(identities)
-    if (areOthers) this.#clients?.renew(trustIn(credentials)!)
+    if (areOthers) this.#clients!.trust = trustIn(credentials)!
   }
 
   /** Once for each problem, and not at every look. */
@@ -223,8 +223,8 @@ function identitiesIn({ certificates }: Credentials): string {
   return certificates.flatMap(({ cert, key }) => [cert, key]).join('\n')
 }
 
-function clientsIn({ clients }: Credentials): string {
-  return [...(clients?.pems ?? []), ...(clients?.revoked?.pems ?? [])].join('\n')
+function areSame(some: Credentials['clients'], others: Credentials['clients']): boolean {
+  return some?.revoked === others?.revoked && some?.pems.join() === others?.pems.join()
 }
 
 /** Whether it begins as a method does, and no record of TLS (RFC 8446 section 5.1). */

@@ -25,26 +25,22 @@ export class ExactStore implements RemoteStore {
   async ask(demands: readonly Demand[]): Promise<readonly Asked[]> {
     const keys = demands.map(({ quota }) => quota.key)
     const numbers = demands.flatMap(({ quota, units }) => [...bucketOf(quota), units])
-    const reply = await this.#link.call(async (client) => {
-      const answer = await takeAll.run(client, keys, numbers)
-      if (answer.length !== 2 * keys.length) throw new TypeError('an answer of another length')
-      return answer
-    })
+    const reply = await this.#link.call((client) => takeAll.run(client, keys, numbers, keys.length + 1))
     if ('problem' in reply) return demands.map((demand) => ({ demand, isTaken: false, waitMs: undefined }))
+    const [isAllowed, ...found] = reply.value
     const now = this.#clock.now()
-    const isTaken = demands.every((_, i) => reply.value[2 * i] === 0)
     return demands.map((demand, i) => {
-      const { quota } = demand
-      const left = reply.value[2 * i + 1]!
-      note(quota, left, now)
-      quota.emptyUntil = now + (1 - left) * quota.rule.bucket.msPerUnit
-      return { demand, isTaken, waitMs: reply.value[2 * i] }
+      const waitMs = isAllowed === 1 ? 0 : found[i]!
+      const { quota, units } = demand
+      if (isAllowed === 1) note(quota, found[i]!, now)
+      else if (waitMs > 0) note(quota, units - waitMs / quota.rule.bucket.msPerUnit, now)
+      return { demand, isTaken: isAllowed === 1, waitMs }
     })
   }
 
   give(quota: Quota, units: number): void {
     giveBack(this.#link, quota, units)
-    quota.emptyUntil = -Infinity
+    note(quota, quota.left + units, quota.leftAt)
   }
 
   left(quota: Quota, now: number): number {

@@ -105,14 +105,11 @@ export class LeaseStore implements RemoteStore {
   #draw(quota: Quota, lease: Lease, least: number): Promise<boolean> {
     const wanted = lease.wanted(this.#clock.now())
     const drawing = async () => {
-      const reply = await this.#link.call(async (client) => {
-        const answer = await draw.run(client, [quota.key], [...bucketOf(quota), wanted, least])
-        if (answer.length !== 3) throw new TypeError('an answer of another length')
-        return answer as [number, number, number]
-      })
+      const numbers = [...bucketOf(quota), wanted, least]
+      const reply = await this.#link.call((client) => draw.run(client, [quota.key], numbers, 3))
       lease.draw = undefined
       if ('problem' in reply) return false
-      const [drawn, waitMs, left] = reply.value
+      const [drawn, waitMs, left] = reply.value as [number, number, number]
       const now = this.#clock.now()
       note(quota, left, now)
       lease.drew(drawn, { wanted, least, waitMs }, now)

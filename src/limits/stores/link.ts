@@ -23,7 +23,8 @@ export function bucketOf({ rule: { bucket, cost } }: Quota): [msPerUnit: number,
 
 /** Puts units back, or takes more if they are below 0. If that fails, they come back by and by. */
 export function giveBack(link: RedisLink, quota: Quota, units: number): void {
-  if (units !== 0 && link.isUp) void link.call((client) => give.run(client, [quota.key], [...bucketOf(quota), units]))
+  if (units !== 0 && link.isUp)
+    void link.call((client) => give.run(client, [quota.key], [...bucketOf(quota), units], 0))
 }
 
 /** Remembers what Redis said is left. */

@@ -10,21 +10,23 @@ const head = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local function keep(key, at)
-  if at <= now then redis.call('DEL', key)
-  else redis.call('SET', key, string.format('%.17g', at), 'PX', string.format('%d', math.ceil(at - now))) end
+  if at <= now then redis.call('DEL', key) else redis.call('SET', key, at, 'PX', math.ceil(at - now)) end
 end
-local function fullAt(key, most)
-  local at = tonumber(redis.call('GET', key) or '') or now
+-- What is no number, not even NaN, is as good as nothing. MGET finds nothing where there is something else.
+local function fullAt(key, kept, most)
+  local at = tonumber(kept or '') or now
+  if at ~= at then at = now end
   if at > now + most then
     at = now + most
     keep(key, at)
   end
   return math.max(at, now)
 end
-local function show(number) return string.format('%.17g', number) end
 `
 
-/** Reads what a script answers: so many numbers, as text because Redis cuts numbers down to whole ones. */
+/** Numbers come as whole ones from Redis, so scripts answer in thousandths. */
+const thousandths = 1_000
+
 export class Script {
   readonly #text: string
   readonly #sha: string
@@ -34,8 +36,9 @@ export class Script {
     this.#sha = hash('sha1', this.#text)
   }
 
-  async run(client: Redis, keys: readonly string[], numbers: readonly number[]): Promise<number[]> {
-    const rest = [...keys, ...numbers.map(String)]
+  /** Throws if the answer is not a list of so many numbers. */
+  async run(client: Redis, keys: readonly string[], numbers: readonly number[], answers: number): Promise<number[]> {
+    const rest = [...keys, ...numbers]
     // Redis forgets scripts when it starts again.
     const reply = await client.evalsha(this.#sha, keys.length, ...rest).catch((error: unknown) => {
       if (error instanceof Error && error.message.startsWith('NOSCRIPT')) {
@@ -43,49 +46,48 @@ export class Script {
       }
       throw error
     })
-    if (!Array.isArray(reply)) throw new TypeError('an answer that is no list')
+    if (!Array.isArray(reply) || reply.length !== answers) throw new TypeError('an answer of another form')
     return reply.map(numberOf)
   }
 }
 
-function numberOf(text: unknown): number {
-  const number = typeof text === 'string' && text !== '' ? Number(text) : NaN
-  if (!Number.isFinite(number)) throw new TypeError('an answer that is no number')
-  return number
+function numberOf(value: unknown): number {
+  if (typeof value !== 'number') throw new TypeError('an answer that is no number')
+  return value / thousandths
 }
 
 /**
- * Of each key: milliseconds for a unit, burst, deepest debt in milliseconds, units to take. Takes all or nothing; answers
- * of each key the wait in milliseconds, which is 0 for all if it was taken, and the units that are left.
+ * Of each key: milliseconds for a unit, burst, deepest debt in milliseconds, units to take. Takes all or nothing. Answers 1
+ * and the units left of each key if it took; otherwise 0, and of each key the wait in milliseconds.
  */
 export const takeAll = new Script(`
-local isAllowed = true
-local after, answer = {}, {}
+local isAllowed = 1
+local after, left, waits = {}, { 1000 }, { 0 }
+local kept = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
-  local perUnit, burst, debt, units = unpack(ARGV, 4 * i - 3, 4 * i)
-  local at = fullAt(key, perUnit * burst + debt)
-  after[i] = at + perUnit * units
-  local wait = after[i] - perUnit * burst - now
-  if wait <= perUnit * 1e-6 then wait = 0 else isAllowed = false end
-  answer[2 * i - 1] = show(wait)
-  answer[2 * i] = show(burst - (at - now) / perUnit)
-end
-if isAllowed then
-  for i, key in ipairs(KEYS) do
-    keep(key, after[i])
-    answer[2 * i] = show(answer[2 * i] - ARGV[4 * i])
+  local perUnit, burst = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
+  local at = fullAt(key, kept[i], perUnit * burst + ARGV[4 * i - 1]) + perUnit * ARGV[4 * i]
+  local wait = at - perUnit * burst - now
+  after[i] = at
+  left[i + 1] = (burst - (at - now) / perUnit) * 1000 + 0.5
+  if wait <= perUnit * 1e-6 then waits[i + 1] = 0 else
+    isAllowed = 0
+    -- Whatever is not there yet takes a thousandth at least.
+    waits[i + 1] = math.ceil(wait * 1000)
   end
 end
-return answer
+if isAllowed == 0 then return waits end
+for i, key in ipairs(KEYS) do keep(key, after[i]) end
+return left
 `)
 
 /**
  * Milliseconds for a unit, burst, deepest debt in milliseconds, units to draw, the least that is of use. Answers how many
- * were drawn (whole ones), the wait until the least could be drawn again, and the units that are left.
+ * were drawn (whole ones), the wait in milliseconds until the least could be drawn again, and the units that are left.
  */
 export const draw = new Script(`
 local perUnit, burst, debt, wanted, least = unpack(ARGV)
-local at = fullAt(KEYS[1], perUnit * burst + debt)
+local at = fullAt(KEYS[1], redis.call('MGET', KEYS[1])[1], perUnit * burst + debt)
 local left = burst - (at - now) / perUnit
 local drawn = math.min(tonumber(wanted), math.floor(left + 1e-6))
 if drawn < tonumber(least) or drawn < 0 then drawn = 0 end
@@ -93,12 +95,14 @@ if drawn > 0 then
   at = at + drawn * perUnit
   keep(KEYS[1], at)
 end
-return { show(drawn), show(math.max(0, at + (least - burst) * perUnit - now)), show(burst - (at - now) / perUnit) }
+local wait = math.max(0, at + (least - burst) * perUnit - now)
+return { drawn * 1000, math.ceil(wait * 1000), (burst - (at - now) / perUnit) * 1000 + 0.5 }
 `)
 
 /** Milliseconds for a unit, burst, deepest debt in milliseconds, units to put back (below 0: to take). Answers nothing. */
 export const give = new Script(`
 local perUnit, burst, debt, units = unpack(ARGV)
-keep(KEYS[1], math.min(fullAt(KEYS[1], perUnit * burst + debt) - perUnit * units, now + perUnit * burst + debt))
+local at = fullAt(KEYS[1], redis.call('MGET', KEYS[1])[1], perUnit * burst + debt)
+keep(KEYS[1], math.min(at - perUnit * units, now + perUnit * burst + debt))
 return {}
 `)

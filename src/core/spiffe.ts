@@ -2,7 +2,7 @@
  * SPIFFE ids, as certificates and proxies name workloads: `spiffe://TRUST-DOMAIN/PATH`. Stricter than the standard where
  * the standard leaves room, because an id that two readers understand differently is somebody else's.
  */
-import { refuse, type Refusal } from '../core/refusal.ts'
+import { refuse, type Refusal } from './refusal.ts'
 
 /** Longer ones need not be supported (SPIFFE-ID section 2.3). */
 const mostBytes = 2_048
