@@ -95,11 +95,12 @@ function optionRows(path: string, schema: Schema): string[][] {
   return [...rows, ...listed, ...named, ...alternatives.flatMap((each) => alternativeRows(path, each))]
 }
 
-/** The options that go with one kind of several. */
+/** The options of one of several alternatives; behind their names the kind, where there are kinds. */
 function alternativeRows(path: string, schema: Schema): string[][] {
-  const { kind, ...options } = schema.properties ?? {}
-  if (!kind) return []
-  return Object.entries(options).map(([key, option]) => optionRow(`${path}.${key} (${String(kind.const)})`, option))
+  const { kind, ...properties } = schema.properties ?? {}
+  const rows = optionRows(path, { ...schema, properties })
+  if (!kind) return rows
+  return rows.map(([name = '', ...rest]) => [name.replace(/`$/, ` (${String(kind.const)})\``), ...rest])
 }
 
 function optionRow(path: string, { default: standard, description = '', ...rest }: Schema): string[] {
