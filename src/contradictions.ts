@@ -22,7 +22,9 @@ function ofListeners({ edge, metrics, admin, auth }: Settings, complain: Complai
     const taken = ports.slice(0, i).find((other) => other.port === port && port !== 0)
     if (taken) complain([name, 'port'], `${taken.name}.port is ${port} too: set another`, port)
   }
-  if (auth === 'none' && !isLoopback(edge.host) && edge.tls?.clientCa === undefined) {
+  const { clientCa, clientAuth } = edge.tls ?? {}
+  const isClosed = clientCa !== undefined && clientAuth === 'required'
+  if (auth === 'none' && !isLoopback(edge.host) && !isClosed) {
     const message = '`auth: none` lets everybody in, so it serves on loopback only, or clients with a certificate'
     complain(['edge', 'host'], `${message}: set 127.0.0.1, or \`edge.tls.clientCa\``, edge.host)
   }

@@ -135,6 +135,16 @@ test('when a certificate is revoked its open connections end, and others go on',
   await assertServed(good)
 })
 
+test('an intermediate authority revokes certificates of its own', async (t) => {
+  const site = await serve(t)
+  const good = await keepAll(t, site, alice)
+  const bad = await keepAll(t, site, carol)
+  await replace(site.listFile, revocationList(by, []) + revocationList(middle, [carol]))
+  await untilGone(bad)
+  assert.equal(await refused(site, 'revoked'), 2)
+  await assertServed(good)
+})
+
 test('when an intermediate authority is revoked the open connections of its clients end, and others go on', async (t) => {
   const site = await serve(t)
   const good = await keepAll(t, site, alice)
@@ -163,7 +173,7 @@ test('an authority that is renewed with the same key keeps its clients, and anot
   await replace(site.listFile, listsOf(mallory))
   await until('the new list holds', async () => !(await isLetIn(site.served, showing(mallory))))
   await assertServed(kept)
-  const twin = authority()
+  const twin = renewed({ ...other, subject: by.subject })
   await replace(site.listFile, listsOf() + revocationList(twin, []))
   await replace(site.caFile, twin.cert)
   await untilGone(kept)
@@ -182,6 +192,15 @@ test('of many connections all are looked at', async (t) => {
   await replace(site.listFile, listsOf(...clients.filter(isBad)))
   await untilGone(kept.filter(isBad))
   await assertServed(kept.filter((_, i) => !isBad(_, i)))
+})
+
+test('a client that did not need to send an intermediate authority may begin to', async (t) => {
+  const site = await serve(t, by.cert + middle.cert)
+  const [bare] = carol.cert.split(/(?<=END CERTIFICATE-----\n)/)
+  assert.equal((await visit(site.served, { ...showing(carol), cert: bare! })).status, 200)
+  await replace(site.caFile, by.cert)
+  await until('it has to', async () => !(await isLetIn(site.served, { ...showing(carol), cert: bare! })))
+  assert.equal((await visit(site.served, showing(carol))).status, 200)
 })
 
 test('a session that was resumed is looked at like others, with what came along when it was new', async (t) => {

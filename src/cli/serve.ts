@@ -88,7 +88,7 @@ export function openEdge({ edge }: Config, gateway: Gateway): Promise<DataEdge |
     serving: gateway,
     clock: systemClock,
     onDefect: (error, requestId) => gateway.log.error({ requestId, err: error }, 'a defect: please report it'),
-    onProblem: ({ file, message }) => gateway.log.error({ file }, `the certificates stay as they are: ${message}`),
+    onProblem: ({ file, message }) => gateway.log.error({ file }, message),
   })
 }
 

@@ -11,11 +11,11 @@ export interface Origin {
 
 /** Verified against the authorities of the listener. */
 export interface ClientCertificate {
-  /** Of the subject, the common name; empty if it has none. */
+  /** Of the subject, the common name; empty if it has none, several, or one that is not plain text. */
   readonly commonName: string
   /** Of the subject, the organisations. */
   readonly organizations: readonly string[]
-  /** Subject alternative names that are URIs. */
+  /** Subject alternative names that are URIs; none if one of them is not as RFC 3986 has them. */
   readonly uris: readonly string[]
   /** Milliseconds since 1970. */
   readonly expiresAt: number

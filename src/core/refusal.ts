@@ -50,15 +50,17 @@ export type RefusalCode = keyof typeof refusals
 export class Refusal {
   readonly code: RefusalCode
   readonly message: string
-  /** Seconds after which a retry makes sense (RFC 9110 section 10.2.3). */
+  /** Seconds after which a retry makes sense (RFC 9110 section 10.2.3); undefined if it never does. */
   readonly retryAfterS: number | undefined
   /** Names and values, in turn, of further header fields of the answer. */
   readonly head: readonly string[]
 
+  /** Without a time to wait it is that of the code; Infinity says that the same will never be taken. */
   constructor(code: RefusalCode, message: string, retryAfterS?: number, head: readonly string[] = []) {
+    const waitS = retryAfterS ?? (refusals[code].retryable ? 1 : Infinity)
     this.code = code
     this.message = message
-    this.retryAfterS = retryAfterS ?? (refusals[code].retryable ? 1 : undefined)
+    this.retryAfterS = waitS === Infinity ? undefined : waitS
     this.head = head
   }
 

@@ -55,6 +55,7 @@ async function handle(request: IncomingMessage, response: ServerResponse, answer
   const found = await answer({ method, path, headers, origin, read: () => readJson(request) })
   const { status, type, body } = isRefusal(found) ? shownRefusal(found) : found
   const head = isRefusal(found) ? found.head : []
+  if (isRefusal(found) && found.retryAfterS !== undefined) response.setHeader('retry-after', found.retryAfterS)
   for (let i = 0; i < head.length; i += 2) response.setHeader(head[i]!, head[i + 1]!)
   response.writeHead(status, { 'content-type': type, 'content-length': String(Buffer.byteLength(body)) })
   response.end(body)

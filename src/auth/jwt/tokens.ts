@@ -11,6 +11,7 @@ import { Failures } from './failures.ts'
 import { faults, isFault, lasting, ours, type Fault } from './faults.ts'
 import type { Issuer, IssuerTools, Mint } from './issuer.ts'
 import { issuers } from './issuers.ts'
+import type { Key } from './keys.ts'
 import type { JwtOptions } from './options.ts'
 import { bearerOf, parsePayload, parseToken, type Claims, type Header } from './parse.ts'
 import { Revocations, type ReadRevoked } from './revocations.ts'
@@ -43,6 +44,7 @@ export interface TokenState {
 interface Suspect {
   readonly token: string
   readonly id: string
+  readonly peer: string
   readonly header: Header
   readonly issuer: Issuer
   readonly accepted: Accepted
@@ -153,23 +155,23 @@ export class Tokens {
     }
     const recent = this.#failures.recent(id)
     if (recent) return this.#settle(recent)
-    const suspect = this.#suspect(token, id)
+    const suspect = this.#suspect(token, id, peer)
     if (isFault(suspect)) return this.#judge(suspect, id, peer)
-    const { issuer } = suspect
-    const isThere = keyFor(suspect) !== undefined
-    // Those that wait for keys must not take the places of those that have them.
-    const mayWait = this.#searching < this.#options.maxVerifications
-    const search = isThere || !mayWait ? undefined : issuer.keys.search()
-    if (!isThere && !search) return this.#judge(withoutKey(issuer), id, peer)
-    const flight = this.#prove(suspect, search).then((found) => {
-      this.#flights.delete(id)
-      return this.#judge(found, id, peer)
-    })
+    const key = keyFor(suspect)
+    const search = key ? undefined : this.#search(suspect)
+    if (!key && !search) return this.#judge(withoutKey(suspect.issuer), id, peer)
+    if (key && this.#isBusy) return this.#judge('busy', id, peer)
+    const flight = key ? this.#prove(suspect, key) : this.#proveAfter(search!, suspect)
     this.#flights.set(id, flight)
     return flight
   }
 
-  #suspect(token: string, id: string): Suspect | Fault {
+  /** Those that wait for keys must not take the places of those that have them. */
+  #search({ issuer }: Suspect): Promise<void> | undefined {
+    return this.#searching < this.#options.maxVerifications ? issuer.keys.search() : undefined
+  }
+
+  #suspect(token: string, id: string, peer: string): Suspect | Fault {
     if (token.length > this.#options.maxTokenBytes) return 'malformed'
     const parsed = parseToken(token)
     if (isFault(parsed)) return parsed
@@ -178,7 +180,7 @@ export class Tokens {
     const known = this.#accept(claims, epoch, header)
     if (isFault(known)) return known
     const { issuer, accepted } = known
-    return { token, id, header, issuer, accepted, epoch, now: this.#tools.clock.now() }
+    return { token, id, peer, header, issuer, accepted, epoch, now: this.#tools.clock.now() }
   }
 
   /** Whose token it would be. Without a header it is claims that somebody else has verified. */
@@ -197,23 +199,33 @@ export class Tokens {
     return [...this.#issuers.keys()].some((other) => other.length > issuer.length && name.startsWith(`${other}/`))
   }
 
-  async #prove(suspect: Suspect, search: Promise<void> | undefined): Promise<Caller | Fault> {
-    if (search) {
-      this.#searching++
-      await search
-      this.#searching--
-    }
-    const { token, id, header, issuer, accepted, epoch, now } = suspect
+  async #proveAfter(search: Promise<void>, suspect: Suspect): Promise<Caller | Refusal> {
+    this.#searching++
+    await search
+    this.#searching--
     const key = keyFor(suspect)
-    if (!key) return withoutKey(issuer)
-    if (this.#verifying >= this.#options.maxVerifications) return 'busy'
+    if (key && !this.#isBusy) return this.#prove(suspect, key)
+    const { id, peer, issuer } = suspect
+    this.#flights.delete(id)
+    return this.#judge(key ? 'busy' : withoutKey(issuer), id, peer)
+  }
+
+  get #isBusy(): boolean {
+    return this.#verifying >= this.#options.maxVerifications
+  }
+
+  async #prove(
+    { token, id, peer, header, issuer, accepted, epoch, now }: Suspect,
+    key: Key,
+  ): Promise<Caller | Refusal> {
     this.#verifying++
     const fault = await verify(token, key, header.algorithm)
     this.#verifying--
-    if (fault) return fault
+    this.#flights.delete(id)
+    if (fault) return this.#judge(fault, id, peer)
     this.#tokens.add(id, { accepted, issuer, key, until: now + accepted.untilMs - epoch })
     // The key may be gone by now.
-    return this.#tokens.find(id) ?? withoutKey(issuer)
+    return this.#judge(this.#tokens.find(id) ?? withoutKey(issuer), id, peer)
   }
 
   /** What became of a token that cost something. */
