@@ -35,7 +35,7 @@ export const auth: Bench = {
 }
 
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
-  const pace = quick ? { pairs: 6, sliceMs: 200 } : { pairs: 20, sliceMs: 500 }
+  const pace = quick ? { pairs: 12, sliceMs: 100 } : { pairs: 80, sliceMs: 100 }
   const figures: Record<string, Figure> = {}
   for (const algorithm of algorithms) {
     const rig = await rigFor(algorithm)

@@ -1,4 +1,5 @@
 /** Who gets in and how much of what, put together from a configuration: identification, access, limits, trust in proxies. */
+import { randomInt } from 'node:crypto'
 import { Access } from './auth/access.ts'
 import { ApiKeys } from './auth/api-keys.ts'
 import { createIdentify, everybody, type Identify } from './auth/auth.ts'
@@ -108,6 +109,9 @@ async function openAuth(config: Config, tools: SecurityTools, redis: Redis | und
   }
 }
 
+/** From 0 up to 1. */
+const chance = () => randomInt(2 ** 32) / 2 ** 32
+
 type JwtOptions = NonNullable<Exclude<Config['auth'], 'none'>['jwt']>
 /** A long list takes longer than a decision may. */
 const revokedBudgetMs = 2_000
@@ -127,7 +131,7 @@ async function openTokens(options: JwtOptions, tools: SecurityTools, redis: Redi
     ])
   }
   const onRefused = (fault: string) => authCounts.refused('jwt', fault)
-  const tokens = await Tokens.create(options, { clock, random: Math.random, onProblem, onRefused, readRevoked })
+  const tokens = await Tokens.create(options, { clock, random: chance, onProblem, onRefused, readRevoked })
   if (tokens instanceof Tokens) authCounts.tokens = () => tokens.state
   return tokens
 }

@@ -12,6 +12,7 @@ import { folderWith, startGateway, type TestGateway } from './support/gateway.ts
 import { encode } from './support/issuer.ts'
 import { identity } from './support/onnx.ts'
 import { penstock } from './support/process.ts'
+import { Wire } from './support/socket.ts'
 
 const store = { 'echo.onnx': identity('FP32', ['n', 1]) }
 const rules = [
@@ -75,7 +76,6 @@ test('requests of pages of other sites get the same nothing on every path, with 
     { host: 'evil.example' },
     { host: 'localhost.evil.example:9091' },
     { host: '127.0.0.1.nip.example' },
-    { host: '' },
     { origin: 'https://evil.example' },
     { origin: 'null' },
     { origin: 'file://' },
@@ -95,6 +95,21 @@ test('requests of pages of other sites get the same nothing on every path, with 
         if (method !== 'HEAD') assert.match(said.error, /admin\.names/)
       }
   assert.equal((await audited()).length, before, 'nothing was minted')
+})
+
+test('a request that names no host is answered as one that names another', async (t) => {
+  for (const rest of ['1.0\r\n', '1.1\r\nhost:\r\n', '1.1\r\nhost: evil.example\r\n']) {
+    const wire = await Wire.open(t, gateway.adminUrl)
+    wire.write(`GET /admin/status HTTP/${rest}\r\n`)
+    assert.equal((await wire.reply()).status, 404, rest)
+  }
+})
+
+test('a body that is far too large is refused before all of it is there', async (t) => {
+  const wire = await Wire.open(t, gateway.adminUrl)
+  const head = 'POST /admin/tokens HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n'
+  wire.write(`${head}content-length: 10000000\r\n\r\n${' '.repeat(200_000)}`)
+  assert.equal((await wire.reply()).status, 413)
 })
 
 test('pages of its own and people who type its address are answered', async () => {
@@ -152,7 +167,6 @@ const refused: [what: string, asked: Asked, status: number, said?: RegExp][] = [
   ['a lifetime of nothing', minting({ lifetimeS: 0 }), 400, /^lifetimeS: /],
   ['a lifetime of more than a day', minting({ lifetimeS: 86_401 }), 400, /^lifetimeS: /],
   ['a body that is too large', minting(big), 413],
-  ['a body that is far too large', minting(big.repeat(200)), 413],
   ['a body of no type', minting({}, {}), 415],
   ['a form, as any page can send', minting({}, { 'content-type': 'application/x-www-form-urlencoded' }), 415],
   ['a text, as any page can send', minting({}, { 'content-type': 'text/plain' }), 415],
@@ -307,7 +321,10 @@ test('`penstock token` mints what it is asked for, and each run of the gateway t
     assert.equal(await status(two.url, token), 401)
   }
   const lines = await audited(join(one.folder, 'audit.jsonl'))
-  assert.deepEqual(lines.map(({ after }) => after.subject).toSorted(), ['alice', 'developer'])
+  assert.deepEqual(
+    lines.map(({ after }) => after.subject as string).toSorted((a, b) => a.localeCompare(b)),
+    ['alice', 'developer'],
+  )
 })
 
 test('`penstock token` says in one line why there is none', async (t) => {
@@ -324,11 +341,11 @@ test('`penstock token` says in one line why there is none', async (t) => {
     [['--admin', adminUrl], /^penstock: 404: there is no development issuer/],
     [['--admin', gateway.url], /^penstock: 401: /],
   ]
-  for (const { args, code, stdout, stderr } of await Promise.all(
-    wrong.map(async ([args]) => ({ args, ...(await penstock(t, ['token', ...args]).finished) })),
-  )) {
+  const ended = await Promise.all(wrong.map(([args]) => penstock(t, ['token', ...args]).finished))
+  for (const [i, { code, stdout, stderr }] of ended.entries()) {
+    const [args, said] = wrong[i]!
     assert.deepEqual([code, stdout], [1, ''], args.join(' '))
     assert.match(stderr, /^penstock: .*\n$/, args.join(' '))
-    assert.match(stderr, wrong.find(([each]) => each === args)![1])
+    assert.match(stderr, said)
   }
 })

@@ -1,8 +1,12 @@
 /** Tokens that somebody has made up or bent: none gets in, and each is refused for the right reason. */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { jwtVerify } from 'jose'
 import { isRefusal, Refusal } from '../src/core/refusal.ts'
 import { wholeFile } from './support/client.ts'
+import { drawFrom } from './support/draw.ts'
+import { folderWith } from './support/gateway.ts'
 import {
   claimsAt,
   encode,
@@ -196,4 +200,46 @@ test('any bit of a token that is changed makes it bad', async () => {
     const letter = good[at] === 'A' ? 'B' : 'A'
     assert.equal(typeof (await show(good.slice(0, at) + letter + good.slice(at + 1))), 'string')
   }
+})
+
+test('of random tokens none gets in that jose would refuse with the same terms', async (t) => {
+  const key = Buffer.from('a secret that is long enough, of 40 bytes')
+  const folder = await folderWith(t, { secret: key })
+  const common = { issuer: claims.iss, audiences: ['penstock', 'other'], requiredClaims: ['tenant'], types: ['JWT'] }
+  const shared = { kind: 'secret', ...common, secretFile: join(folder, 'secret') }
+  const own = await startTokens(t, { issuers: [shared], maxFailuresPerMinute: 100_000 }, { clock })
+  const draw = drawFrom(6)
+  const mostly = (usual: unknown, ...others: readonly unknown[]) => (draw(4) > 0 ? usual : others[draw(others.length)])
+  const odd = [now, now - 29, now + 29, now - 31, now + 31, now + 600, now + 0.5, now - 30, '1', null, 1e9, undefined]
+  const outcomes = { in: 0, out: 0 }
+  for (let i = 0; i < 4_000; i++) {
+    const top = {
+      alg: 'HS256',
+      typ: mostly('JWT', 'jwt', 'application/jwt', 'x', undefined),
+      crit: mostly(undefined, []),
+    }
+    const said = {
+      iss: mostly(claims.iss, 'x', [claims.iss], undefined),
+      aud: mostly('penstock', ['x', 'other'], ['x'], 'x', [['penstock']], {}, undefined),
+      sub: mostly('alice', '', 7),
+      tenant: mostly('clinic', null, undefined),
+      exp: mostly(now + 600, ...odd),
+      nbf: mostly(undefined, ...odd),
+      iat: mostly(undefined, ...odd),
+    }
+    const token = tokenOf(top, said, { alg: 'HS256', key })
+    const found = await own.show(token, `peer ${i}`)
+    outcomes[typeof found === 'string' ? 'out' : 'in']++
+    if (typeof found === 'string') continue
+    await jwtVerify(token, key, {
+      algorithms: ['HS256'],
+      issuer: common.issuer,
+      audience: common.audiences,
+      typ: 'JWT',
+      clockTolerance: 30,
+      currentDate: new Date(clock.epoch()),
+      requiredClaims: ['exp', 'tenant'],
+    })
+  }
+  assert.ok(outcomes.in > 400 && outcomes.out > 1_000, JSON.stringify(outcomes))
 })

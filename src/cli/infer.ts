@@ -18,7 +18,7 @@ export interface InferOptions {
   readonly key?: string
 }
 
-type PostOptions = RequestOptions & { readonly headers: OutgoingHttpHeaders }
+type PostOptions = Omit<RequestOptions, 'headers'> & { readonly headers: OutgoingHttpHeaders }
 
 interface Answer {
   readonly status: number

@@ -1,0 +1,315 @@
+/** `penstock check` explains who may do what and says what is weak; `serve` and `infer` carry tokens of their own. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { suite, test, type TestContext } from 'node:test'
+import { promisify } from 'node:util'
+import { stringify } from 'yaml'
+import * as z from 'zod'
+import { Access } from '../src/auth/access.ts'
+import { ruleOptions } from '../src/auth/access-options.ts'
+import { loadConfig } from '../src/config.ts'
+import type { Caller } from '../src/core/caller.ts'
+import { showMistake } from '../src/core/document.ts'
+import { noSuchModel, noSuchVersion } from '../src/routing/router.ts'
+import { weaknesses } from '../src/weaknesses.ts'
+import { wholeFile } from './support/client.ts'
+import { folderWith, repository, tensor } from './support/gateway.ts'
+import { identity } from './support/onnx.ts'
+import { penstock, type Finished } from './support/process.ts'
+
+const sample = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 1], [7])] })
+const store = {
+  's/echo/1/model.onnx': identity('FP32', ['n', 1]),
+  's/echo/2/model.onnx': identity('FP32', ['n', 1]),
+  's/other/1/model.onnx': identity('FP32', ['n', 1]),
+}
+const development = { jwt: { issuers: [{ kind: 'development' }] } }
+const access = [
+  { effect: 'deny', who: { tenants: ['globex'] }, operations: ['infer'], models: ['echo'] },
+  { who: { scopes: ['models'] }, operations: ['infer', 'metadata'], versions: ['1'] },
+  { who: { callers: ['key:ops'] }, operations: ['admin.read', 'stats'] },
+  { who: { spiffe: ['spiffe://a.b/ns/*/sa/c'], methods: ['mtls'] }, operations: ['metadata'], models: ['oth*'] },
+  { who: 'anyone', operations: ['metadata'], models: ['echo'], versions: ['2'] },
+  { who: { scopes: ['*'] }, operations: ['admin.write'] },
+]
+const explained = await folderWith(wholeFile, {
+  ...store,
+  'penstock.yaml': stringify({ auth: { ...development, access }, store: { path: 's' } }),
+})
+
+function check(t: TestContext, folder: string, ...args: string[]): Promise<Finished> {
+  return penstock(t, ['check', 'penstock.yaml', ...args], folder).finished
+}
+
+/** What is said of a caller, line by line; it has to go well. */
+async function explains(t: TestContext, as: string, ...args: string[]): Promise<string[]> {
+  const { code, stdout, stderr } = await check(t, explained, '--as', as, ...args)
+  assert.deepEqual([code, stderr], [0, ''])
+  return stdout.trimEnd().split('\n')
+}
+
+suite('`penstock check --as`', { concurrency: 2 }, () => {
+  test('says of every operation and model what a caller may do, and which rule has it so', async (t) => {
+    assert.deepEqual(await explains(t, 'subject=alice,tenant=globex,scopes=other models'), [
+      'infer echo 1: denied, by auth.access[0]',
+      'infer echo 2: denied, by auth.access[0]',
+      'infer other 1: allowed, by auth.access[1]',
+      'metadata echo 1: allowed, by auth.access[1]',
+      'metadata echo 2: allowed, by auth.access[4]',
+      'metadata other 1: allowed, by auth.access[1]',
+      'stats echo 1: denied, no rule fits',
+      'stats echo 2: denied, no rule fits',
+      'stats other 1: denied, no rule fits',
+      'admin.read: denied, no rule fits',
+      'admin.write: allowed, by auth.access[5]',
+    ])
+  })
+
+  const narrow: [as: string, args: string[], lines: string[]][] = [
+    [
+      'subject=a,scopes=models',
+      ['--operation', 'infer', '--model', 'echo'],
+      ['infer echo 1: allowed, by auth.access[1]', 'infer echo 2: denied, no rule fits'],
+    ],
+    [
+      'anyone',
+      ['--operation', 'metadata', '--model', 'echo', '--model-version', '2'],
+      ['metadata echo 2: allowed, by auth.access[4]'],
+    ],
+    ['name=key:ops,method=api-key', ['--operation', 'admin.read'], ['admin.read: allowed, by auth.access[2]']],
+    [
+      'method=mtls,spiffe=spiffe://a.b/ns/x/sa/c',
+      ['--operation', 'metadata', '--model', 'other'],
+      ['metadata other 1: allowed, by auth.access[3]'],
+    ],
+    ['subject=key:ops,scopes=', ['--operation', 'admin.write'], ['admin.write: denied, no rule fits']],
+  ]
+  for (const [as, args, lines] of narrow)
+    test(`says of "${as}" with ${args.join(' ')}: ${lines.join(', ')}`, async (t) => {
+      assert.deepEqual(await explains(t, as, ...args), lines)
+    })
+
+  const wrong: [args: string[], said: RegExp][] = [
+    [['--as', 'alice'], /--as alice: expected name, method/],
+    [['--as', 'tenants'], /--as tenants: expected name, method/],
+    [['--as', 'subject=alice,role=admin'], /--as .*: expected name, method/],
+    [['--as', 'subject=alice,method=magic'], /--as .*: expected .*method/],
+    [['--as', 'subject=a', '--operation', 'read'], /--operation read: expected one of infer, metadata, stats, admin/],
+    [['--as', 'subject=a', '--model', 'none'], /--model none: no such model; there are echo, other/],
+    [['--as', 'subject=a', '--model-version', '9'], /--model-version 9: no such version/],
+  ]
+  for (const [args, said] of wrong)
+    test(`refuses ${args.map((each) => JSON.stringify(each)).join(' ')} in one line`, async (t) => {
+      const { code, stdout, stderr } = await check(t, explained, ...args)
+      assert.match(stderr, /^penstock: .*\n$/)
+      assert.match(stderr, said)
+      assert.deepEqual([code, stdout], [1, ''])
+    })
+
+  test('names no rule where `auth: none` lets everybody in', async (t) => {
+    const plan = stringify({ auth: 'none', store: { path: 's' } })
+    const folder = await folderWith(t, { ...store, 'penstock.yaml': plan })
+    const { code, stdout } = await check(t, folder, '--as', 'anyone', '--operation', 'infer', '--model', 'other')
+    assert.equal(code, 0)
+    assert.match(stdout, /^infer other 1: allowed/)
+    assert.doesNotMatch(stdout, /auth\.access\[/)
+  })
+})
+
+const person: Caller = {
+  name: 'https://a.b/alice',
+  method: 'jwt',
+  tenant: 'acme',
+  subject: 'alice',
+  scopes: ['read', 'models'],
+  spiffe: undefined,
+  profile: undefined,
+}
+const workload: Caller = {
+  ...person,
+  method: 'mesh',
+  spiffe: 'spiffe://a.b/ns/x/sa/c',
+  peer: 'spiffe://a.b/ns/in/sa/gate',
+}
+const nobody: Caller = { ...person, method: 'none', tenant: '', subject: '', scopes: [] }
+
+const fitting: [who: unknown, caller: Caller, fits: boolean][] = [
+  ['anyone', nobody, true],
+  ['identified', nobody, false],
+  ['identified', person, true],
+  [{ callers: ['**'] }, nobody, false],
+  [{ callers: ['https://a.b/*'] }, person, true],
+  [{ callers: ['https://a.b/'] }, person, false],
+  [{ callers: ['https://*/alice'] }, person, true],
+  [{ callers: ['https:*alice'] }, person, false],
+  [{ callers: ['https:**alice'] }, person, true],
+  [{ callers: ['https://a?b/alice', 'https://a_b/alice'] }, person, false],
+  [{ callers: ['alice', 'https://a.b/alice'] }, person, true],
+  [{ tenants: ['acm'] }, person, false],
+  [{ tenants: ['*cme'], subjects: ['*'] }, person, true],
+  [{ tenants: ['acme'], subjects: ['bob'] }, person, false],
+  [{ scopes: ['models', 'write'] }, person, true],
+  [{ scopes: ['model', 'write'] }, person, false],
+  [{ scopes: ['**'] }, { ...person, scopes: [] }, false],
+  [{ spiffe: ['**'] }, person, false],
+  [{ spiffe: ['spiffe://a.b/ns/*/sa/c'] }, workload, true],
+  [{ spiffe: ['spiffe://a.b/*/sa/c'] }, workload, false],
+  [{ spiffe: ['spiffe://a.b/**'], peers: ['spiffe://a.b/ns/in/**'] }, workload, true],
+  [{ spiffe: ['spiffe://a.b/**'], peers: ['spiffe://a.b/ns/out/**'] }, workload, false],
+  [{ peers: ['**'] }, person, false],
+  [{ methods: ['mtls', 'mesh'] }, workload, true],
+  [{ methods: ['mtls', 'mesh'] }, person, false],
+  [{ methods: ['mesh'], tenants: ['globex'] }, workload, false],
+]
+
+suite('a rule', () => {
+  for (const [who, caller, fits] of fitting)
+    test(`about ${JSON.stringify(who)} ${fits ? 'fits' : 'does not fit'} ${caller.method} ${caller.name}`, () => {
+      const read = z.array(ruleOptions).parse([{ who, operations: ['infer'] }])
+      const absence = { model: noSuchModel, version: noSuchVersion }
+      assert.equal(new Access(read, true, absence).decide(caller, 'infer', 'm', '1').isAllowed, fits)
+    })
+
+  test('holds patterns of at most four stars, and is about somebody', () => {
+    for (const who of [{}, { callers: [] }, { callers: ['a*b*c*d*e*'] }, { callers: [''] }, { names: ['a'] }, 'all'])
+      assert.equal(ruleOptions.safeParse({ who, operations: ['infer'] }).success, false, JSON.stringify(who))
+    const four = { callers: ['a*b**c*d*e'] }
+    assert.ok(ruleOptions.safeParse({ who: four, operations: ['infer'] }).success)
+    assert.equal(ruleOptions.safeParse({ who: four, operations: [] }).success, false)
+  })
+})
+
+const sound = {
+  auth: {
+    jwt: { issuers: [{ kind: 'jwks', issuer: 'https://a', audiences: ['b'], url: 'https://a/jwks' }] },
+    access: [{ who: { scopes: ['models'] }, operations: ['infer', 'metadata', 'stats'] }],
+  },
+  edge: { host: '0.0.0.0', tls: { certificates: [{ cert: 'c.pem', key: 'k.pem' }] } },
+  limits: { rules: [{ name: 'all', by: ['caller'], rate: 100 }] },
+}
+
+/** Weaknesses of the sound configuration with something changed in it. */
+async function weaknessesOf(t: TestContext, change: (plan: any) => void): Promise<string[]> {
+  const plan = structuredClone(sound)
+  change(plan)
+  const loaded = await loadConfig(join(await folderWith(t, { 'penstock.yaml': stringify(plan) }), 'penstock.yaml'))
+  assert.ok('config' in loaded, 'mistakes' in loaded ? loaded.mistakes.map(showMistake).join('\n') : '')
+  return weaknesses(loaded.config)
+}
+
+const wild = { who: 'identified', operations: ['infer'] }
+const rule = (change: object) => (plan: any) => plan.auth.access.push({ ...wild, ...change })
+const issuing = (change: object) => (plan: any) => Object.assign(plan.auth.jwt.issuers[0], change)
+const limiting =
+  (rules: object[], more: object = {}) =>
+  (plan: any) =>
+    Object.assign(plan, { limits: { rules }, ...more })
+const secretIssuer = { kind: 'secret', issuer: 's', audiences: ['b'], secretFile: 'secret' }
+const common = { name: 'x', by: [], rate: 1 }
+
+const judged: [what: string, change: (plan: any) => void, said: RegExp | undefined][] = [
+  ['nothing changed', () => undefined, undefined],
+  ['no identification', (plan) => Object.assign(plan, { auth: 'none', edge: {} }), /^`auth: none`: whoever/],
+  ['all models to whoever is known', rule({}), /^`auth\.access\[1\]`: identified may use every model/],
+  ['all models to anyone', rule({ who: 'anyone' }), /^`auth\.access\[1\]`: anyone may use every model/],
+  ['all models, written with one star', rule({ models: ['a', '*'] }), /identified may use every model/],
+  ['some models to whoever is known', rule({ models: ['a', 'b*'] }), undefined],
+  ['no use of models', rule({ operations: ['metadata', 'stats'] }), undefined],
+  ['a denial of all models', rule({ effect: 'deny' }), undefined],
+  ['all models to named callers', rule({ who: { callers: ['a'] } }), undefined],
+  ['changes by whoever is known', rule({ operations: ['admin.write'] }), /^`auth\.access\[1\]`: identified may change/],
+  ['questions by whoever is known', rule({ operations: ['admin.read'] }), undefined],
+  ['changes by named callers', rule({ who: { scopes: ['ops'] }, operations: ['admin.write'] }), undefined],
+  ['a secret', (plan) => plan.auth.jwt.issuers.push(secretIssuer), /^`auth\.jwt\.issuers\[1\]`: .*Use `kind: jwks`/],
+  ['long lives', issuing({ maxLifetimeS: 86_401 }), /^`auth\.jwt\.issuers\[0\]`: .*Lower `maxLifetimeS`/],
+  ['lives of a day', issuing({ maxLifetimeS: 86_400 }), undefined],
+  ['clocks far apart', issuing({ skewS: 121 }), /^`auth\.jwt\.issuers\[0\]`: .*121 s .*Lower `skewS`/],
+  ['clocks a little apart', issuing({ skewS: 120 }), undefined],
+  ['no TLS', (plan) => delete plan.edge.tls, /^`edge\.host`: .*Set `edge\.tls`/],
+  ['no TLS on loopback', (plan) => (plan.edge = { host: '::1' }), undefined],
+  ['no TLS in a mesh', (plan) => Object.assign(plan, { edge: { host: '::' }, mesh: { mode: 'sidecar' } }), undefined],
+  ['administration from afar', (plan) => (plan.admin = { host: '0.0.0.0' }), /^`admin\.host`: .*Set 127\.0\.0\.1/],
+  ['no list of revoked certificates', (plan) => (plan.edge.tls.clientCa = 'ca.pem'), /^`edge\.tls\.clientCa`: /],
+  ['such a list', (plan) => Object.assign(plan.edge.tls, { clientCa: 'ca.pem', crl: 'crl.pem' }), undefined],
+  ['no limit', limiting([]), /^`limits\.rules`: no limit holds\. Add/],
+  ['a limit for some', limiting([{ ...common, where: { tenants: ['a'] } }]), /no limit holds for all requests\. Add/],
+  ['no limit, and models', limiting([], { models: { a: {}, b: {} } }), /no limit holds \(routes: a, b\)\. Add/],
+  ['no limit on loopback', limiting([], { edge: {} }), undefined],
+  [
+    'a limit for all beside one for some',
+    limiting([common, { ...common, name: 'y', where: { tenants: ['a'] } }]),
+    undefined,
+  ],
+]
+
+suite('what is weak is said in one sentence:', () => {
+  for (const [what, change, said] of judged)
+    test(`${said ? '' : 'nothing about '}${what}`, async (t) => {
+      const found = await weaknessesOf(t, change)
+      assert.equal(found.length, said ? 1 : 0, found.join('\n'))
+      if (said) assert.match(found[0]!, said)
+    })
+})
+
+test('`penstock check` passes with what is weak, and with --strict it does not', async (t) => {
+  const [weak, good] = await Promise.all(
+    [[wild], access.slice(0, 1)].map((rules) => {
+      const plan = stringify({ auth: { ...development, access: rules }, store: { path: 's' } })
+      return folderWith(t, { ...store, 'penstock.yaml': plan })
+    }),
+  )
+  const [lax, strict, strong] = await Promise.all([
+    check(t, weak!),
+    check(t, weak!, '--strict'),
+    check(t, good!, '--strict'),
+  ])
+  for (const { stdout } of [lax, strict]) assert.match(stdout, /^weak: `auth\.access\[0\]`: identified may use/m)
+  assert.deepEqual([lax.code, lax.stderr], [0, ''])
+  assert.match(lax.stdout, /^OK: /m)
+  assert.equal(strict.code, 1)
+  assert.match(strict.stderr, /^penstock: 1 weak setting, .*--strict.*\n$/)
+  assert.doesNotMatch(strict.stdout, /^OK: /m)
+  assert.deepEqual([strong.code, strong.stderr], [0, ''])
+  assert.doesNotMatch(strong.stdout, /weak/)
+})
+
+test('the configuration that comes with Penstock has no weakness', async () => {
+  const loaded = await loadConfig(join(repository, 'config/penstock.yaml'))
+  assert.ok('config' in loaded)
+  assert.deepEqual(weaknesses(loaded.config), [])
+})
+
+test('the curl line of `serve` carries a token and works when pasted, and `infer` takes one from a file', async (t) => {
+  const plan = {
+    edge: { port: 0, drain: { idleMs: 0 } },
+    metrics: { port: 0 },
+    admin: { port: 0 },
+    store: { path: 's' },
+  }
+  const files = { ...store, 'penstock.yaml': stringify(plan), 's/echo/2/samples/one.json': sample, 'one.json': sample }
+  const folder = await folderWith(t, files)
+  const served = penstock(t, ['serve', 'penstock.yaml'], folder)
+  const [line, token, url] = await served.said(/^ {2}curl -sS -H 'authorization: Bearer (\S+)' (http:\/\/[^/]+).*$/m)
+  const pasted = await promisify(execFile)('sh', ['-c', line], { cwd: folder })
+  assert.deepEqual(JSON.parse(pasted.stdout).outputs[0].data, [7])
+  const payload = JSON.parse(Buffer.from(token!.split('.')[1]!, 'base64url').toString())
+  assert.deepEqual([payload.sub, payload.scope, payload.exp - payload.iat], ['developer', 'models', 3_600])
+  const tokens = await folderWith(t, { good: `${token}\n`, bad: 'a.b.c' })
+  const infer = (...args: string[]) => {
+    return penstock(t, ['infer', 'echo', '-i', 'one.json', '-u', url!, ...args], folder).finished
+  }
+  const [good, bad, without, none] = await Promise.all([
+    infer('--token-file', `${tokens}/good`),
+    infer('--token-file', `${tokens}/bad`),
+    infer(),
+    infer('--token-file', `${tokens}/none`),
+  ])
+  assert.deepEqual([good.code, good.stderr], [0, ''])
+  assert.deepEqual(JSON.parse(good.stdout).outputs[0].data, [7])
+  for (const { code, stdout, stderr } of [bad, without]) {
+    assert.deepEqual([code, stdout], [1, ''])
+    assert.match(stderr, /^penstock: 401: .*\n.*penstock token/)
+  }
+  assert.match(none.stderr, /^penstock: .*none: no such file\n$/)
+})
