@@ -1,5 +1,6 @@
 /** `npm run bench -- NAME`: runs one bench; without a name, says which there are. `--quick` is for trying, not for the record. */
 import { parseArgs } from 'node:util'
+import { auth } from './auth.ts'
 import { batching } from './batching.ts'
 import { connections } from './connections.ts'
 import { decode } from './decode.ts'
@@ -7,6 +8,7 @@ import { fairness } from './fairness.ts'
 import { hostile } from './hostile.ts'
 import { isolation } from './isolation.ts'
 import { latency } from './latency.ts'
+import { limits } from './limits.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
 import { overload } from './overload.ts'
@@ -30,6 +32,8 @@ const benches: readonly Bench[] = [
   batching,
   isolation,
   workers,
+  auth,
+  limits,
 ]
 
 const { values, positionals } = parseArgs({

@@ -5,13 +5,8 @@ import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { stringify } from 'yaml'
-import * as z from 'zod'
-import { Access } from '../src/auth/access.ts'
-import { ruleOptions } from '../src/auth/access-options.ts'
 import { loadConfig } from '../src/config.ts'
-import type { Caller } from '../src/core/caller.ts'
 import { showMistake } from '../src/core/document.ts'
-import { noSuchModel, noSuchVersion } from '../src/routing/router.ts'
 import { weaknesses } from '../src/weaknesses.ts'
 import { wholeFile } from './support/client.ts'
 import { folderWith, repository, tensor } from './support/gateway.ts'
@@ -117,69 +112,6 @@ suite('`penstock check --as`', { concurrency: 2 }, () => {
   })
 })
 
-const person: Caller = {
-  name: 'https://a.b/alice',
-  method: 'jwt',
-  tenant: 'acme',
-  subject: 'alice',
-  scopes: ['read', 'models'],
-  spiffe: undefined,
-  profile: undefined,
-}
-const workload: Caller = {
-  ...person,
-  method: 'mesh',
-  spiffe: 'spiffe://a.b/ns/x/sa/c',
-  peer: 'spiffe://a.b/ns/in/sa/gate',
-}
-const nobody: Caller = { ...person, method: 'none', tenant: '', subject: '', scopes: [] }
-
-const fitting: [who: unknown, caller: Caller, fits: boolean][] = [
-  ['anyone', nobody, true],
-  ['identified', nobody, false],
-  ['identified', person, true],
-  [{ callers: ['**'] }, nobody, false],
-  [{ callers: ['https://a.b/*'] }, person, true],
-  [{ callers: ['https://a.b/'] }, person, false],
-  [{ callers: ['https://*/alice'] }, person, true],
-  [{ callers: ['https:*alice'] }, person, false],
-  [{ callers: ['https:**alice'] }, person, true],
-  [{ callers: ['https://a?b/alice', 'https://a_b/alice'] }, person, false],
-  [{ callers: ['alice', 'https://a.b/alice'] }, person, true],
-  [{ tenants: ['acm'] }, person, false],
-  [{ tenants: ['*cme'], subjects: ['*'] }, person, true],
-  [{ tenants: ['acme'], subjects: ['bob'] }, person, false],
-  [{ scopes: ['models', 'write'] }, person, true],
-  [{ scopes: ['model', 'write'] }, person, false],
-  [{ scopes: ['**'] }, { ...person, scopes: [] }, false],
-  [{ spiffe: ['**'] }, person, false],
-  [{ spiffe: ['spiffe://a.b/ns/*/sa/c'] }, workload, true],
-  [{ spiffe: ['spiffe://a.b/*/sa/c'] }, workload, false],
-  [{ spiffe: ['spiffe://a.b/**'], peers: ['spiffe://a.b/ns/in/**'] }, workload, true],
-  [{ spiffe: ['spiffe://a.b/**'], peers: ['spiffe://a.b/ns/out/**'] }, workload, false],
-  [{ peers: ['**'] }, person, false],
-  [{ methods: ['mtls', 'mesh'] }, workload, true],
-  [{ methods: ['mtls', 'mesh'] }, person, false],
-  [{ methods: ['mesh'], tenants: ['globex'] }, workload, false],
-]
-
-suite('a rule', () => {
-  for (const [who, caller, fits] of fitting)
-    test(`about ${JSON.stringify(who)} ${fits ? 'fits' : 'does not fit'} ${caller.method} ${caller.name}`, () => {
-      const read = z.array(ruleOptions).parse([{ who, operations: ['infer'] }])
-      const absence = { model: noSuchModel, version: noSuchVersion }
-      assert.equal(new Access(read, true, absence).decide(caller, 'infer', 'm', '1').isAllowed, fits)
-    })
-
-  test('holds patterns of at most four stars, and is about somebody', () => {
-    for (const who of [{}, { callers: [] }, { callers: ['a*b*c*d*e*'] }, { callers: [''] }, { names: ['a'] }, 'all'])
-      assert.equal(ruleOptions.safeParse({ who, operations: ['infer'] }).success, false, JSON.stringify(who))
-    const four = { callers: ['a*b**c*d*e'] }
-    assert.ok(ruleOptions.safeParse({ who: four, operations: ['infer'] }).success)
-    assert.equal(ruleOptions.safeParse({ who: four, operations: [] }).success, false)
-  })
-})
-
 const sound = {
   auth: {
     jwt: { issuers: [{ kind: 'jwks', issuer: 'https://a', audiences: ['b'], url: 'https://a/jwks' }] },
@@ -189,11 +121,15 @@ const sound = {
   limits: { rules: [{ name: 'all', by: ['caller'], rate: 100 }] },
 }
 
-/** Weaknesses of the sound configuration with something changed in it. */
-async function weaknessesOf(t: TestContext, change: (plan: any) => void): Promise<string[]> {
+/** The sound configuration with something changed in it. */
+async function changed(t: TestContext, change: (plan: any) => void) {
   const plan = structuredClone(sound)
   change(plan)
-  const loaded = await loadConfig(join(await folderWith(t, { 'penstock.yaml': stringify(plan) }), 'penstock.yaml'))
+  return loadConfig(join(await folderWith(t, { 'penstock.yaml': stringify(plan) }), 'penstock.yaml'))
+}
+
+async function weaknessesOf(t: TestContext, change: (plan: any) => void): Promise<string[]> {
+  const loaded = await changed(t, change)
   assert.ok('config' in loaded, 'mistakes' in loaded ? loaded.mistakes.map(showMistake).join('\n') : '')
   return weaknesses(loaded.config)
 }
@@ -249,6 +185,50 @@ suite('what is weak is said in one sentence:', () => {
       const found = await weaknessesOf(t, change)
       assert.equal(found.length, said ? 1 : 0, found.join('\n'))
       if (said) assert.match(found[0]!, said)
+    })
+})
+
+const local = { edge: {}, limits: {} }
+const withDevelopment = (plan: any) => plan.auth.jwt.issuers.push({ kind: 'development' })
+const clashing: [what: string, change: (plan: any) => void, said: RegExp | undefined][] = [
+  [
+    'a development issuer beside another, on loopback',
+    (plan) => withDevelopment(Object.assign(plan, local)),
+    undefined,
+  ],
+  ['a development issuer beside another, in the open', withDevelopment, /edge\.host: tokens of the development issuer/],
+  [
+    'a development issuer with administration in the open',
+    (plan) => withDevelopment(Object.assign(plan, { ...local, admin: { host: '::' } })),
+    /admin\.host: tokens of the development issuer/,
+  ],
+  [
+    'a development issuer behind a balancer',
+    (plan) => withDevelopment(Object.assign(plan, { edge: { proxyProtocol: ['127.0.0.1'] } })),
+    /edge\.proxyProtocol: tokens of the development issuer/,
+  ],
+  [
+    'claims that nobody has verified',
+    (plan) => (plan.auth.jwt.payloadHeader = 'x-claims'),
+    /payloadHeader: with `mesh/,
+  ],
+  ['revocation without Redis', (plan) => (plan.auth.jwt.revocation = {}), /revocation: needs `redis`/],
+  ['no way in', (plan) => delete plan.auth.jwt, /auth: nobody could call/],
+  [
+    'no way in, and a denial for anyone',
+    (plan) => (plan.auth = { access: [{ effect: 'deny', who: 'anyone', operations: ['infer'] }] }),
+    /auth: nobody could call/,
+  ],
+  ['a way in for anyone', (plan) => (plan.auth = { access: [{ who: 'anyone', operations: ['infer'] }] }), undefined],
+]
+
+suite('what cannot be meant together starts nothing:', () => {
+  for (const [what, change, said] of clashing)
+    test(`${said ? '' : 'unlike '}${what}`, async (t) => {
+      const loaded = await changed(t, change)
+      const mistakes = 'mistakes' in loaded ? loaded.mistakes.map(showMistake) : []
+      assert.equal(mistakes.length, said ? 1 : 0, mistakes.join('\n'))
+      if (said) assert.match(mistakes[0]!, said)
     })
 })
 

@@ -164,6 +164,16 @@ test('the token from which they are all made gets in', async () => {
   assert.equal(nameOf(await show(good)), 'https://login.example.com/alice')
 })
 
+test('what can be seen without its key is looked at first: no signature is verified', () => {
+  const seen = ['algorithm', 'type', 'audience', 'issuer', 'expired', 'early', 'lifetime', 'claims', 'malformed']
+  for (const [name, [token, fault]] of Object.entries(forgeries)) {
+    // The same but for its signature, so that it was not seen before.
+    const found = tokens.identify(`Bearer ${token}AAAA`, name)
+    if (seen.includes(fault)) assert.ok(isRefusal(found), name)
+    else assert.ok(found instanceof Promise || fault === 'key', name)
+  }
+})
+
 test('nothing that a token brings along is fetched', async () => {
   await show(headed({ jku: attacker.url, x5u: attacker.url, kid: 'ec' }, byStranger))
   assert.equal(attacker.requests, 0)

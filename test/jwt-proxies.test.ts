@@ -60,6 +60,7 @@ suite('claims that a proxy hands over', () => {
       [JSON.stringify(claimsAt(clock)), 'malformed'],
       [`${encode(claimsAt(clock))}, ${encode(claimsAt(clock))}`, 'malformed'],
       [goodToken(ec, claimsAt(clock)), 'malformed'],
+      [`${encode(claimsAt(clock, { sub: 'abc' }))}A`, 'malformed'],
       ['', 'malformed'],
       ['===', 'malformed'],
     ]

@@ -153,7 +153,12 @@ test('many requests at once with one new token cost one verification', async (t)
 })
 
 test('more verifications at once than allowed are refused for now; what is known gets in meanwhile', async (t) => {
-  const { tokens, show, faults, mint } = await withKeys(t, [ec.jwk], {}, { maxVerifications: 2 })
+  const { tokens, show, faults, mint } = await withKeys(
+    t,
+    [ec.jwk],
+    {},
+    { maxVerifications: 2, maxFailuresPerMinute: 1 },
+  )
   const known = mint()
   await show(known)
   const [one, two, three] = ['1', '2', '3'].map((sub) => tokens.identify(`Bearer ${mint({ sub })}`, 'a'))

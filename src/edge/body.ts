@@ -29,12 +29,18 @@ export interface Reading {
 
 /** Reads the body of an exchange. Settles as soon as the outcome is known, which may be before its end. */
 export function readBody(exchange: Exchange, reading: Reading, tools: BodyTools): Promise<InferRequest | Refusal> {
+  // It may have done so while somebody was asked who it is.
+  if (exchange.gone) return Promise.resolve(hungUp())
   return new Promise((resolve) => {
     const reader = new BodyReader(exchange, reading, tools, resolve)
-    exchange.onGone(() => reader.finish(refuse('abandoned', 'the client hung up')))
+    exchange.onGone(() => reader.finish(hungUp()))
     tools.sweep.add(reader)
     exchange.read(reader)
   })
+}
+
+function hungUp(): Refusal {
+  return refuse('abandoned', 'the client hung up')
 }
 
 /** Small bodies grow as they like. */

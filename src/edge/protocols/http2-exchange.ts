@@ -117,6 +117,8 @@ export class Http2Exchange implements Exchange {
     const isNew = this.#sink === undefined
     this.#sink = sink
     if (!isNew) return
+    // Node ends a body of nothing by itself, which may be before anybody wanted to read it.
+    if (this.#stream.readableEnded) sink.end()
     this.#stream.on('data', (chunk: Buffer) => {
       this.received += chunk.length
       this.#sink!.data(chunk)
