@@ -5,6 +5,7 @@ import { batching } from './batching.ts'
 import { connections } from './connections.ts'
 import { decode } from './decode.ts'
 import { fairness } from './fairness.ts'
+import { guarded } from './guarded.ts'
 import { hostile } from './hostile.ts'
 import { isolation } from './isolation.ts'
 import { latency } from './latency.ts'
@@ -34,6 +35,7 @@ const benches: readonly Bench[] = [
   workers,
   auth,
   limits,
+  guarded,
 ]
 
 const { values, positionals } = parseArgs({

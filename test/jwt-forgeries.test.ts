@@ -165,12 +165,11 @@ test('the token from which they are all made gets in', async () => {
 })
 
 test('what can be seen without its key is looked at first: no signature is verified', () => {
-  const seen = ['algorithm', 'type', 'audience', 'issuer', 'expired', 'early', 'lifetime', 'claims', 'malformed']
+  const after = new Set(['signature', 'key'])
   for (const [name, [token, fault]] of Object.entries(forgeries)) {
     // The same but for its signature, so that it was not seen before.
     const found = tokens.identify(`Bearer ${token}AAAA`, name)
-    if (seen.includes(fault)) assert.ok(isRefusal(found), name)
-    else assert.ok(found instanceof Promise || fault === 'key', name)
+    assert.ok(isRefusal(found) || after.has(fault), name)
   }
 })
 

@@ -45,6 +45,11 @@ export class StepClock implements Clock {
     this.#epoch += ms
   }
 
+  /** How long until something is due. */
+  get nextMs(): number {
+    return Math.min(...this.#timers.map(({ at }) => at - this.#now))
+  }
+
   /** Seconds since 1970, as claims have them. */
   get seconds(): number {
     return this.#epoch / 1_000
