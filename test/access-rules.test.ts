@@ -33,6 +33,7 @@ const fitting: [who: unknown, caller: Caller, fits: boolean][] = [
   [{ callers: ['https://a.b/'] }, person, false],
   [{ callers: ['https://*/alice'] }, person, true],
   [{ callers: ['https:*alice'] }, person, false],
+  [{ callers: ['https://*/ali', '*.b/alice', 'https://*/alic.'] }, person, false],
   [{ callers: ['https:**alice'] }, person, true],
   [{ callers: ['https://a?b/alice', 'https://a_b/alice'] }, person, false],
   [{ callers: ['alice', 'https://a.b/alice'] }, person, true],

@@ -248,7 +248,7 @@ test('`penstock check` passes with what is weak, and with --strict it does not',
   assert.deepEqual([lax.code, lax.stderr], [0, ''])
   assert.match(lax.stdout, /^OK: /m)
   assert.equal(strict.code, 1)
-  assert.match(strict.stderr, /^penstock: 1 weak setting, .*--strict.*\n$/)
+  assert.match(strict.stderr, /^penstock: 1 weak settings?, .*--strict.*\n$/)
   assert.doesNotMatch(strict.stdout, /^OK: /m)
   assert.deepEqual([strong.code, strong.stderr], [0, ''])
   assert.doesNotMatch(strong.stdout, /weak/)
@@ -275,15 +275,16 @@ test('the curl line of `serve` carries a token and works when pasted, and `infer
   assert.deepEqual(JSON.parse(pasted.stdout).outputs[0].data, [7])
   const payload = JSON.parse(Buffer.from(token!.split('.')[1]!, 'base64url').toString())
   assert.deepEqual([payload.sub, payload.scope, payload.exp - payload.iat], ['developer', 'models', 3_600])
-  const tokens = await folderWith(t, { good: `${token}\n`, bad: 'a.b.c' })
+  const tokens = await folderWith(t, { good: `${token}\n`, bad: 'a.b.c', empty: '\n' })
   const infer = (...args: string[]) => {
     return penstock(t, ['infer', 'echo', '-i', 'one.json', '-u', url!, ...args], folder).finished
   }
-  const [good, bad, without, none] = await Promise.all([
+  const [good, bad, without, none, empty] = await Promise.all([
     infer('--token-file', `${tokens}/good`),
     infer('--token-file', `${tokens}/bad`),
     infer(),
     infer('--token-file', `${tokens}/none`),
+    infer('--token-file', `${tokens}/empty`),
   ])
   assert.deepEqual([good.code, good.stderr], [0, ''])
   assert.deepEqual(JSON.parse(good.stdout).outputs[0].data, [7])
@@ -291,5 +292,6 @@ test('the curl line of `serve` carries a token and works when pasted, and `infer
     assert.deepEqual([code, stdout], [1, ''])
     assert.match(stderr, /^penstock: 401: .*\n.*penstock token/)
   }
+  assert.match(empty.stderr, /^penstock: 401: show who is calling/)
   assert.match(none.stderr, /^penstock: .*none: no such file\n$/)
 })

@@ -218,10 +218,22 @@ test('keys are fetched ahead of need, at a time that chance decides', async (t) 
   assert.equal(started.tokens.state.issuers[0]!.ageS, 269.999)
   await refresh(started, 1)
   assert.equal(server.requests, 2)
-  started.tokens.close()
-  started.clock.pass(3_600_000)
-  assert.equal(started.tokens.state.issuers[0]!.ageS, 3_600)
-  assert.equal(server.requests, 2)
+})
+
+test('nothing is fetched any more after the end, and what is being fetched is left', async (t) => {
+  const server = await KeyServer.start(t, [one.jwk])
+  const [idle, busy] = [await startFrom(t, server), await startFrom(t, server)]
+  await keysSeen(idle)
+  await keysSeen(busy)
+  idle.tokens.close()
+  assert.equal(idle.clock.nextMs, Infinity)
+  let gone = false
+  server.answer = (response) => void response.on('close', () => (gone = true)).write('{')
+  busy.clock.pass(300_000)
+  await until('it was asked', () => Promise.resolve(server.requests === 3))
+  busy.tokens.close()
+  await until('the connection is closed', () => Promise.resolve(gone && busy.clock.nextMs === Infinity))
+  assert.deepEqual(busy.problems, [])
 })
 
 test('keys in a file are taken up when it changes, and stay when it breaks', async (t) => {

@@ -48,6 +48,9 @@ suite('claims that a proxy hands over', () => {
   test('are checked like those of a token', async (t) => {
     const { identify, clock } = await start(t)
     const { seconds: now } = clock
+    const whole = ['a', 'ab', 'abc']
+      .map((sub) => encode(claimsAt(clock, { sub })))
+      .find(({ length }) => length % 4 === 0)!
     const bad: readonly [string, string][] = [
       [encode(claimsAt(clock, { iss: 'https://evil.example.com' })), 'issuer'],
       [encode(claimsAt(clock, { aud: 'billing' })), 'audience'],
@@ -60,7 +63,7 @@ suite('claims that a proxy hands over', () => {
       [JSON.stringify(claimsAt(clock)), 'malformed'],
       [`${encode(claimsAt(clock))}, ${encode(claimsAt(clock))}`, 'malformed'],
       [goodToken(ec, claimsAt(clock)), 'malformed'],
-      [`${encode(claimsAt(clock, { sub: 'abc' }))}A`, 'malformed'],
+      [`${whole}A`, 'malformed'],
       ['', 'malformed'],
       ['===', 'malformed'],
     ]

@@ -167,7 +167,7 @@ test('more verifications at once than allowed are refused for now; what is known
   assert.ok(isRefusal(refusal))
   assert.deepEqual([refusal.code, refusal.status, refusal.retryAfterS, faults.at(-1)], ['overloaded', 503, 1, 'busy'])
   assert.ok(!isRefusal(await one) && !isRefusal(await two))
-  assert.equal(nameOf(await show(mint({ sub: '3' }))), `${issuer}/3`)
+  assert.equal(nameOf(await show(mint({ sub: '3' }), 'a')), `${issuer}/3`)
 })
 
 test('a flood of bad tokens costs its sender the right to show new ones, and nobody else', async (t) => {

@@ -1,0 +1,26 @@
+/** What callers are told of a limit that they share, counted in Redis: the same for all of them, and true. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { until } from './support/client.ts'
+import { samples } from './support/client.ts'
+import { ask, assertLimited, echo, limited, standing } from './support/limited.ts'
+import { RedisServer, withRedis } from './support/redis.ts'
+
+for (const exact of [false, true])
+  test(`${exact ? 'exact' : 'leased'}: who shares a bucket is told what is left of it`, withRedis, async (t) => {
+    const server = await RedisServer.start(t)
+    const rule = { rate: 10, per: 'day', store: 'redis', exact, onError: 'refuse' }
+    const gateway = await limited(t, [{ name: 'tenants', by: ['tenant'], ...rule, where: { models: ['a', 'b'] } }], {
+      store: { 'a.onnx': echo, 'b.onnx': echo },
+      ...{ redis: { url: server.url, budgetMs: 1_000 } },
+    })
+    await until('Redis is there', async () => (await samples(gateway)).get('penstock_redis_up') === 1)
+    for (let left = 9; left >= 0; left--) {
+      const { status, headers } = await ask(gateway, 'alice', 'a')
+      assert.equal(status, 200)
+      assert.equal(standing(headers).standing['r'], left)
+    }
+    // Of the same tenant, and another model; neither has been asked about before.
+    assert.equal(assertLimited(await ask(gateway, 'carol', 'a'), 'tenants')['r'], 0)
+    assert.equal(assertLimited(await ask(gateway, 'alice', 'b'), 'tenants')['r'], 0)
+  })
