@@ -151,7 +151,9 @@ export class Gateway {
     const own = { authorization, ...(apiKey !== undefined && { [apiKey]: headers[apiKey] }) }
     const caller = await identify({ headers: own, origin, peer: origin.address })
     if (isRefusal(caller) || access.decide(caller, operation, '', '').isAllowed) return caller
-    return refuse('forbidden', `the caller may not do this: ${operation}`)
+    return caller.method === 'none'
+      ? refuse('unauthenticated', 'show who is calling, as on the listener for clients')
+      : refuse('forbidden', `the caller may not do this: ${operation}`)
   }
 
   /** Makes a token for development. */
@@ -169,6 +171,7 @@ export class Gateway {
 
   /** What a caller may do, and which rule has it so, in words. */
   explain(caller: Caller, operation: Operation, model: string, version: string): string {
+    if (this.#config.auth === 'none') return 'allowed: `auth: none` asks nobody'
     const { isAllowed, rule } = this.#parts.security.access.decide(caller, operation, model, version)
     const why = rule === undefined ? 'no rule fits' : `by auth.access[${rule}]`
     return `${isAllowed ? 'allowed' : 'denied'}, ${why}`

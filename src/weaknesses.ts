@@ -2,6 +2,8 @@
 import type { Config } from './config.ts'
 import { isLoopback } from './core/address.ts'
 
+type Who = Exclude<Config['auth'], 'none'>['access'][number]['who']
+
 const dayS = 86_400
 const longSkewS = 120
 
@@ -19,14 +21,21 @@ function ofAccess({ auth }: Config): string[] {
     const place = `\`auth.access[${i}]\``
     if (effect === 'deny') return []
     const isAll = models.includes('**') || models.includes('*')
-    const isWild = typeof who === 'string' && isAll && operations.includes('infer')
+    const whoever = who === 'anyone' ? 'everybody' : 'whoever is known'
+    if (!isAnybody(who)) return []
     return [
-      ...(isWild ? [`${place}: ${who} may use every model. Name callers, or models.`] : []),
-      ...(typeof who === 'string' && operations.includes('admin.write')
-        ? [`${place}: ${who} may change the gateway. Name callers.`]
+      ...(isAll && operations.includes('infer')
+        ? [`${place}: ${whoever} may use every model. Name callers, or models.`]
         : []),
+      ...(operations.includes('admin.write') ? [`${place}: ${whoever} may change the gateway. Name callers.`] : []),
     ]
   })
+}
+
+/** Whether a rule is about as good as everybody: patterns for anything tell nobody apart. */
+function isAnybody(who: Who): boolean {
+  if (typeof who === 'string') return true
+  return Object.values(who).every((patterns) => patterns === undefined || patterns.some((each) => /^\*+$/.test(each)))
 }
 
 function ofTokens({ auth }: Config): string[] {

@@ -147,14 +147,18 @@ const common = { name: 'x', by: [], rate: 1 }
 const judged: [what: string, change: (plan: any) => void, said: RegExp | undefined][] = [
   ['nothing changed', () => undefined, undefined],
   ['no identification', (plan) => Object.assign(plan, { auth: 'none', edge: {} }), /^`auth: none`: whoever/],
-  ['all models to whoever is known', rule({}), /^`auth\.access\[1\]`: identified may use every model/],
-  ['all models to anyone', rule({ who: 'anyone' }), /^`auth\.access\[1\]`: anyone may use every model/],
-  ['all models, written with one star', rule({ models: ['a', '*'] }), /identified may use every model/],
+  ['all models to whoever is known', rule({}), /^`auth\.access\[1\]`: whoever is known may use every model/],
+  ['all models to anyone', rule({ who: 'anyone' }), /^`auth\.access\[1\]`: everybody may use every model/],
+  ['all models, written with one star', rule({ models: ['a', '*'] }), /whoever is known may use every model/],
   ['some models to whoever is known', rule({ models: ['a', 'b*'] }), undefined],
   ['no use of models', rule({ operations: ['metadata', 'stats'] }), undefined],
   ['a denial of all models', rule({ effect: 'deny' }), undefined],
   ['all models to named callers', rule({ who: { callers: ['a'] } }), undefined],
-  ['changes by whoever is known', rule({ operations: ['admin.write'] }), /^`auth\.access\[1\]`: identified may change/],
+  [
+    'changes by whoever is known',
+    rule({ operations: ['admin.write'] }),
+    /^`auth\.access\[1\]`: whoever is known may change/,
+  ],
   ['questions by whoever is known', rule({ operations: ['admin.read'] }), undefined],
   ['changes by named callers', rule({ who: { scopes: ['ops'] }, operations: ['admin.write'] }), undefined],
   ['a secret', (plan) => plan.auth.jwt.issuers.push(secretIssuer), /^`auth\.jwt\.issuers\[1\]`: .*Use `kind: jwks`/],
@@ -244,7 +248,7 @@ test('`penstock check` passes with what is weak, and with --strict it does not',
     check(t, weak!, '--strict'),
     check(t, good!, '--strict'),
   ])
-  for (const { stdout } of [lax, strict]) assert.match(stdout, /^weak: `auth\.access\[0\]`: identified may use/m)
+  for (const { stdout } of [lax, strict]) assert.match(stdout, /^weak: `auth\.access\[0\]`: whoever is known may use/m)
   assert.deepEqual([lax.code, lax.stderr], [0, ''])
   assert.match(lax.stdout, /^OK: /m)
   assert.equal(strict.code, 1)

@@ -10,12 +10,12 @@ import { Wire, wireRequest } from './support/socket.ts'
 const models = { 'echo.onnx': echo, 'long.onnx': looping, 'liar.onnx': liar, 'spent.onnx': looping }
 const gateway = await limited(
   wholeFile,
+  models,
   [
     { name: 'at-once', by: ['caller'], concurrency: 1, where: { models: ['echo', 'long', 'liar'] } },
     { name: 'compute', by: ['caller'], rate: 100, per: 'day', cost: 'computeMs', where: { models: ['spent'] } },
   ],
   {
-    store: models,
     edge: {
       port: 0,
       drain: { idleMs: 0, timeoutMs: 5_000 },
@@ -126,9 +126,8 @@ test('a place is given back when the client hangs up while its request runs or w
 })
 
 test('a place is given back by who is refused because too much waits', async (t) => {
-  const small = await limited(t, [{ name: 'at-once', by: ['caller'], concurrency: 1 }], {
-    store: { 'm.onnx': looping },
-    ...{ batching: { maxQueueRows: 1, policy: { kind: 'fixed', maxRows: 1, windowMs: 0 } } },
+  const small = await limited(t, { 'm.onnx': looping }, [{ name: 'at-once', by: ['caller'], concurrency: 1 }], {
+    batching: { maxQueueRows: 1, policy: { kind: 'fixed', maxRows: 1, windowMs: 0 } },
   })
   const wires = await Promise.all([1, 2].map(() => Wire.open(t, small.url)))
   wires[0]!.write(wireRequest('m', long, whoIs('alice')))

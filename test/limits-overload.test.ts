@@ -24,10 +24,9 @@ function stalls(t: TestContext): (ms: number) => void {
 const classes = ['interactive', 'standard', 'bulk'] as const
 
 test('bulk is refused before standard before interactive, from the head, and all are let in again', async (t) => {
-  const gateway = await limited(t, [{ name: 'few', by: [], rate: 100_000, per: 'day' }], {
-    store: { 'echo.onnx': echo },
+  const gateway = await limited(t, { 'echo.onnx': echo }, [{ name: 'few', by: [], rate: 100_000, per: 'day' }], {
     limits: { overload: { bulkMs: 40, standardMs: 150, interactiveMs: 500 } },
-    ...{ models: { echo: { priority: 'interactive' } } },
+    models: { echo: { priority: 'interactive' } },
   })
   const as = (priority: string) => ask(gateway, 'alice', 'echo', { headers: { 'x-request-priority': priority } })
   const areIn = async (...expected: boolean[]) => {
@@ -65,10 +64,9 @@ test('bulk is refused before standard before interactive, from the head, and all
 })
 
 test('a priority that the body asks for does not get past what its head says', async (t) => {
-  const gateway = await limited(t, [], {
-    store: { 'echo.onnx': echo },
+  const gateway = await limited(t, { 'echo.onnx': echo }, [], {
     limits: { overload: { bulkMs: 40, standardMs: 60_000, interactiveMs: 60_000 } },
-    ...{ models: { echo: { priority: 'bulk' } } },
+    models: { echo: { priority: 'bulk' } },
   })
   const stall = stalls(t)
   const body = rows(1).replace('{', '{"parameters":{"priority":"interactive"},')

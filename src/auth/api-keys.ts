@@ -30,7 +30,10 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, { error: 'expe
 
 const keySchema = z.strictObject({
   id: name,
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, { error: 'expected the SHA-256 of the key, as 64 hexadecimal digits' }),
+  // A refinement, because what was found may be the key itself, and is not to be shown.
+  sha256: z.string().refine((text) => /^[0-9a-f]{64}$/.test(text), {
+    error: 'expected the SHA-256 of the key, as 64 hexadecimal digits',
+  }),
   tenant: z.string().max(256).default(''),
   scopes: z.array(z.string().min(1).max(256)).max(100).default([]),
   profile: z.string().max(64).optional(),

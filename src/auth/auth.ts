@@ -46,14 +46,14 @@ export const everybody: Identify = ({ origin, peer }) => strangerOf(origin, peer
 /** Makes the function that tells who is calling. */
 export function createIdentify(methods: Methods): Identify {
   const { isOpen, counts } = methods
-  const challenge = methods.tokens ? ['www-authenticate', 'Bearer realm="penstock"'] : []
+  const challenge = ['www-authenticate', `${schemeOf(methods)} realm="penstock"`]
   const nobody = new Refusal('unauthenticated', `show who is calling: ${waysOf(methods)}`, undefined, challenge)
   const join = (shown: Shown, own: Found): Identified => {
-    if (isRefusal(own)) return own
+    if (isRefusal(own)) return challenged(own, challenge)
     const workload = workloadOf(methods, shown)
     if (isRefusal(workload)) {
       counts.refused(methods.mesh ? 'mesh' : 'mtls', 'identity')
-      return workload
+      return challenged(workload, challenge)
     }
     const caller = own && workload ? together(own, workload) : (own ?? workload)
     if (!caller && !isOpen) {
@@ -67,6 +67,17 @@ export function createIdentify(methods: Methods): Identify {
     const own = ownProof(methods, shown)
     return own instanceof Promise ? own.then((found) => join(shown, found)) : join(shown, own)
   }
+}
+
+/** Every 401 says what to show (RFC 9110 section 15.5.2). */
+function challenged(refusal: Refusal, challenge: readonly string[]): Refusal {
+  const { code, message, head } = refusal
+  return code !== 'unauthenticated' || head.length > 0 ? refusal : new Refusal(code, message, undefined, challenge)
+}
+
+/** Only that of tokens is registered (RFC 6750). */
+function schemeOf({ tokens, apiKeys }: Methods): string {
+  return tokens ? 'Bearer' : apiKeys ? 'ApiKey' : 'ClientCertificate'
 }
 
 function ownProof(methods: Methods, { headers, peer }: Shown): Found | Promise<Found> {

@@ -20,7 +20,8 @@ export interface Caller {
 }
 
 /** How a caller was identified; `none` for who showed nothing where nothing is asked. */
-export type IdentityMethod = 'jwt' | 'api-key' | 'mtls' | 'mesh' | 'none'
+export const identityMethods = ['jwt', 'api-key', 'mtls', 'mesh', 'none'] as const
+export type IdentityMethod = (typeof identityMethods)[number]
 
 /** What somebody wants to do. */
 export const operations = ['infer', 'metadata', 'stats', 'admin.read', 'admin.write'] as const

@@ -52,7 +52,8 @@ const wishSchema = z.strictObject({
 })
 
 async function mint(administration: Administration, caller: Caller, request: SideRequest): Promise<Shown | Refusal> {
-  if (!request.headers['content-type']?.includes('application/json'))
+  // Anything else a page of another site may send without asking first.
+  if (!/^application\/json\s*(;|$)/i.test(String(request.headers['content-type'])))
     return refuse('unsupported_media', 'the body must be application/json')
   const body = await request.read()
   if (isRefusal(body)) return body

@@ -5,8 +5,9 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { fallbackField, priorityField, timeoutField } from './negotiation.ts'
 import type { CorsOptions } from './options.ts'
+import type { Exchange } from './protocols/exchange.ts'
 
-const requestFields = [
+const requestFields: readonly string[] = [
   'authorization',
   'content-encoding',
   'content-type',
@@ -14,15 +15,32 @@ const requestFields = [
   'x-request-id',
   timeoutField,
   priorityField,
+]
+const answerFields = [
+  'inference-header-content-length',
+  'ratelimit',
+  'ratelimit-policy',
+  'retry-after',
+  'www-authenticate',
+  'x-request-id',
+  fallbackField,
 ].join(', ')
-const answerFields = `inference-header-content-length, retry-after, x-request-id, ${fallbackField}`
 const nothing: readonly string[] = []
+
+/** Whether a browser asks on behalf of a page what it may send. */
+export function isPreflight({ method, headers }: Pick<Exchange, 'method' | 'headers'>): boolean {
+  const { origin, 'access-control-request-method': wanted } = headers
+  return method === 'OPTIONS' && origin !== undefined && wanted !== undefined
+}
 
 export class Cors {
   readonly #origins: ReadonlySet<string>
   readonly #maxAgeS: number
+  readonly #requestFields: string
 
-  constructor({ origins, maxAgeS }: CorsOptions) {
+  /** `apiKey` is the field of API keys, if they are taken. */
+  constructor({ origins, maxAgeS }: CorsOptions, apiKey: string | undefined) {
+    this.#requestFields = [...requestFields, ...(apiKey === undefined ? [] : [apiKey])].join(', ')
     this.#origins = new Set(origins.map((origin) => (origin === '*' ? origin : asBrowsersWrite(origin))))
     this.#maxAgeS = maxAgeS
   }
@@ -46,7 +64,7 @@ export class Cors {
       'access-control-allow-methods',
       methods,
       'access-control-allow-headers',
-      requestFields,
+      this.#requestFields,
       'access-control-max-age',
       String(this.#maxAgeS),
     ]

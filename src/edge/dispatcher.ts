@@ -12,7 +12,7 @@ import { HttpCall, type CallTools } from './call.ts'
 import { sliceBytes } from './codecs/decoder.ts'
 import { countOf } from './codecs/element-writers.ts'
 import { AnswerEncoder, type Payload } from './codecs/response.ts'
-import { Cors } from './cors.ts'
+import { Cors, isPreflight } from './cors.ts'
 import { chooseEncoding, compress } from './compression.ts'
 import { health, inform, View, type Question, type Said } from './metadata.ts'
 import { accepts, readRequestId, readUrgency } from './negotiation.ts'
@@ -85,7 +85,7 @@ export class Dispatcher {
       arena: new Arena(body.maxHeldBytes),
       decoding: { json, tensors, nonFinite: json.nonFinite === 'literal' },
     }
-    this.#cors = cors && new Cors(cors)
+    this.#cors = cors && new Cors(cors, around.serving.proofs.apiKey)
     const { arena } = this.#tools
     around.serving.counts.heldBytes = () => arena.heldBytes
   }
@@ -131,8 +131,12 @@ export class Dispatcher {
       this.#tell(exchange, asked.kind, reply, () => health(asked.kind, serving, isDraining))
       return
     }
-    const caller = await serving.steps.identify({ headers, origin, peer: asked.peer })
     // A browser asks whether it may before it shows who is calling: it is told nothing but what the path takes.
+    if (isPreflight(exchange)) {
+      this.#tell(exchange, asked.kind, reply, () => undefined)
+      return
+    }
+    const caller = await serving.steps.identify({ headers, origin, peer: asked.peer })
     if (isRefusal(caller) && method !== 'OPTIONS') reply.refusal(caller)
     else {
       const nowhere = 'address' in asked && !isRefusal(caller) ? find(serving, caller, asked) : undefined

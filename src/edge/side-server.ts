@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Headers, Origin } from '../core/origin.ts'
 import { isRefusal, refuse, Refusal } from '../core/refusal.ts'
+import { proofFlaw } from './protocols/flaws.ts'
 import { refusalBody } from './reply.ts'
 import { listenOn } from './transport/listener.ts'
 
@@ -52,7 +53,8 @@ async function handle(request: IncomingMessage, response: ServerResponse, answer
   const { method = '', url = '', headers, socket } = request
   const origin = { address: socket.remoteAddress ?? '', certificate: undefined }
   const path = url.replace(/\?.*$/, '')
-  const found = await answer({ method, path, headers, origin, read: () => readJson(request) })
+  const flaw = proofFlaw(headers.authorization, request.rawHeaders)
+  const found = flaw ?? (await answer({ method, path, headers, origin, read: () => readJson(request) }))
   const { status, type, body } = isRefusal(found) ? shownRefusal(found) : found
   const head = isRefusal(found) ? found.head : []
   if (isRefusal(found) && found.retryAfterS !== undefined) response.setHeader('retry-after', found.retryAfterS)

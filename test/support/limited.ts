@@ -20,22 +20,25 @@ export const echo = identity('INT64', ['n', 1])
 /** What does nothing for as long as a test takes. */
 const patient = { leastMs: 60_000, mostMs: 60_000, factor: 2 }
 
-type Files = Readonly<Record<string, Buffer>>
-
-/** Everybody with a key may use all models, if `access` does not say otherwise. */
+/** One over these models, with settings on top. Everybody with a key may use all of them, if `access` does not say otherwise. */
 export async function limited(
   t: TestContext,
+  store: Readonly<Record<string, Buffer>>,
   rules: readonly object[],
-  { store, access, limits, ...settings }: { store: Files; access?: readonly object[]; limits?: object; edge?: object },
+  { access, limits, ...settings }: Settings = {},
 ): Promise<TestGateway> {
   const keys = people.map((person) => ({ ...person, sha256: hash('sha256', keyOf(person.id)) }))
   const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
   const all = [{ who: 'identified', operations: ['infer', 'metadata', 'stats'] }]
   const auth = { apiKeys: { file: `${folder}/keys.yaml` }, access: access ?? all }
-  return startGateway(t, {
-    store,
-    settings: { auth, runtime: { executors: 1, watchdog: patient }, limits: { rules, ...limits }, ...settings },
-  })
+  const runtime = { executors: 1, watchdog: patient }
+  return startGateway(t, { store, settings: { auth, runtime, limits: { rules, ...limits }, ...settings } })
+}
+
+interface Settings {
+  readonly access?: readonly object[]
+  readonly limits?: object
+  readonly [others: string]: unknown
 }
 
 /** Rows of one number each. */
@@ -64,16 +67,16 @@ export async function ask(
   return { status: response.status, headers: response.headers, json: await response.json() }
 }
 
-/** Asks several times, one after another, and says how each ended. */
+/** Asks so many times, or with so many rows each time, one after another, and says how each ended. */
 export async function statuses(
   gateway: Pick<TestGateway, 'url'>,
   who: string,
   model: string,
-  times: number,
-  body?: string,
+  times: number | readonly number[],
 ): Promise<number[]> {
   const all: number[] = []
-  for (let i = 0; i < times; i++) all.push((await ask(gateway, who, model, body === undefined ? {} : { body })).status)
+  for (const count of typeof times === 'number' ? Array.from({ length: times }, () => 1) : times)
+    all.push((await ask(gateway, who, model, { body: rows(count) })).status)
   return all
 }
 
@@ -97,13 +100,13 @@ export function policiesIn(field: string | null | undefined): Map<string, Parame
 /** The two fields as they must be on whatever a limit holds for: which limit is the tightest, and how it stands. */
 export function standing(headers: Headers | ReadonlyMap<string, string>): { name: string; standing: Parameters } {
   const policies = policiesIn(headers.get('ratelimit-policy'))
-  const [[name, standing], ...more] = [...policiesIn(headers.get('ratelimit'))] as [[string, Parameters]]
+  const [[name, told], ...more] = [...policiesIn(headers.get('ratelimit'))] as [[string, Parameters]]
   assert.deepEqual(more, [], 'one limit is told of')
   const policy = policies.get(name)
   assert.ok(policy, `${name} is among the policies`)
-  assert.ok(Number(standing['r']) >= 0 && Number.isInteger(standing['r']), 'what is left')
+  assert.ok(Number(told['r']) >= 0 && Number.isInteger(told['r']), 'what is left')
   assert.ok(Number(policy['q']) >= 1)
-  return { name, standing }
+  return { name, standing: told }
 }
 
 /** What whoever is refused is told. */
