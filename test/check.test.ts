@@ -252,7 +252,7 @@ test('`penstock check` passes with what is weak, and with --strict it does not',
   assert.deepEqual([lax.code, lax.stderr], [0, ''])
   assert.match(lax.stdout, /^OK: /m)
   assert.equal(strict.code, 1)
-  assert.match(strict.stderr, /^penstock: 1 weak settings?, .*--strict.*\n$/)
+  assert.match(strict.stderr, /^penstock: weak settings: 1, .*--strict.*\n$/)
   assert.doesNotMatch(strict.stdout, /^OK: /m)
   assert.deepEqual([strong.code, strong.stderr], [0, ''])
   assert.doesNotMatch(strong.stdout, /weak/)

@@ -36,7 +36,7 @@ export interface Methods {
 /** Counts its refusals itself. */
 interface TokenMethod {
   /** Undefined for what is no token. */
-  identify(authorization: string, peer: string): Found | Promise<Identified>
+  identify(authorization: string, peer: string, origin: Origin): Found | Promise<Identified>
   identifyPayload(payload: string): Identified
 }
 
@@ -80,13 +80,13 @@ function schemeOf({ tokens, apiKeys }: Methods): string {
   return tokens ? 'Bearer' : apiKeys ? 'ApiKey' : 'ClientCertificate'
 }
 
-function ownProof(methods: Methods, { headers, peer }: Shown): Found | Promise<Found> {
+function ownProof(methods: Methods, { headers, peer, origin }: Shown): Found | Promise<Found> {
   const { tokens, payloadHeader, apiKeys, counts } = methods
   const { authorization } = headers
   const key = apiKeys?.identify(headers)
   if (isRefusal(key)) counts.refused('api-key', 'key')
   if (authorization !== undefined && !key) {
-    const found = tokens?.identify(authorization as string, peer)
+    const found = tokens?.identify(authorization as string, peer, origin)
     if (!found) counts.refused('none', 'scheme')
     return found ?? unwanted
   }
