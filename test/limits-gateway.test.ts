@@ -14,7 +14,7 @@ import { Wire, wireRequest } from './support/socket.ts'
 const slow = { per: 'day' }
 const on = (...models: string[]) => ({ where: { models } })
 const names =
-  'plain rowed several tight named tenants callers some routed small head anyone hidden counted free shared-a shared-b'
+  'plain rowed several tight named tenants callers some routed small head head-rows anyone hidden counted free shared-a shared-b'
 const echoes = Object.fromEntries(names.split(' ').map((name) => [`${name}.onnx`, echo]))
 
 const gateway = await limited(
@@ -39,6 +39,7 @@ const gateway = await limited(
     { name: 'one-route', by: [], rate: 1, ...slow, where: { routes: ['second'] } },
     { name: 'small', by: [], rate: 3, cost: 'row', ...slow, ...on('small') },
     { name: 'head', by: ['caller'], rate: 1, ...slow, ...on('head') },
+    { name: 'head-rows', by: [], rate: 2, cost: 'row', ...slow, ...on('head-rows') },
     { name: 'anyone', by: ['caller'], rate: 2, ...slow, ...on('anyone') },
     { name: 'hidden', by: [], rate: 2, ...slow, ...on('hidden') },
     { name: 'counted', by: [], rate: 1, ...slow, ...on('counted') },
@@ -147,13 +148,14 @@ test('who is over a limit is told from the head, before the body is read', async
     { 'content-length': '1000000', expect: '100-continue' },
     { 'transfer-encoding': 'chunked' },
   ]
-  for (const head of heads) {
+  assert.deepEqual(await statuses(gateway, 'alice', 'head-rows', [2]), [200])
+  for (const [head, model] of heads.flatMap((each) => [[each, 'head'] as const, [each, 'head-rows'] as const])) {
     const wire = await Wire.open(t, gateway.url)
-    wire.write(wireRequest('head', '', { ...key, ...head }))
+    wire.write(wireRequest(model, '', { ...key, ...head }))
     const { status, headers, json } = await wire.reply()
     assert.deepEqual([status, json.code], [429, 'rate_limited'], JSON.stringify(head))
-    assert.ok(Number(headers.get('retry-after')) > 80_000)
-    assert.equal(standing(headers).name, 'head')
+    assert.ok(Number(headers.get('retry-after')) > 40_000)
+    assert.equal(standing(headers).name, model)
     wire.hangUp()
   }
   const session = connectHttp2(gateway.url)

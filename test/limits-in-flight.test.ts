@@ -7,12 +7,15 @@ import { ask, assertLimited, echo, keyOf, limited, rows, standing } from './supp
 import { liar, looping } from './support/models.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
-const models = { 'echo.onnx': echo, 'long.onnx': looping, 'liar.onnx': liar, 'spent.onnx': looping }
+const models = { 'echo.onnx': echo, 'long.onnx': looping, 'liar.onnx': liar, 'spent.onnx': looping, 'both.onnx': echo }
 const gateway = await limited(
   wholeFile,
   models,
   [
     { name: 'at-once', by: ['caller'], concurrency: 1, where: { models: ['echo', 'long', 'liar'] } },
+    { name: 'all', by: [], concurrency: 1, where: { models: ['both'] } },
+    { name: 'own', by: ['caller'], rate: 1, per: 'day', where: { models: ['both'] } },
+    { name: 'rows', by: ['caller'], rate: 5, per: 'day', cost: 'row', where: { models: ['both'] } },
     { name: 'compute', by: ['caller'], rate: 100, per: 'day', cost: 'computeMs', where: { models: ['spent'] } },
   ],
   {
@@ -137,6 +140,13 @@ test('a place is given back by who is refused because too much waits', async (t)
   for (let i = 0; i < 3; i++) assert.equal((await ask(small, 'carol', 'm')).status, 503)
   for (const wire of wires) wire.hangUp()
   await until('there is room again', async () => (await ask(small, 'carol', 'm')).status === 200)
+})
+
+test('a place is given back by who is refused by another limit, from the head and from the body', async () => {
+  assert.equal((await ask(gateway, 'alice', 'both')).status, 200)
+  for (let i = 0; i < 5; i++) assertLimited(await ask(gateway, 'alice', 'both'), 'own')
+  assertLimited(await ask(gateway, 'bob', 'both', { body: rows(9) }), 'rows')
+  assert.equal((await ask(gateway, 'carol', 'both')).status, 200, 'there is one place for all')
 })
 
 test('compute that was taken is charged when the client has hung up meanwhile', async (t) => {

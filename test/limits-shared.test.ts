@@ -59,8 +59,8 @@ async function goesOn(load: Load, model: string, more: number): Promise<void> {
   })
 }
 
-test('together they let in no more than the documented bound in any time, and not much less', withRedis, async () => {
-  const load = new Load(four, ['exact', 'leased'], 6)
+test('together they let in no more than the documented bound in any time, and not much less', withRedis, async (t) => {
+  const load = new Load(t, four, ['exact', 'leased'], 6)
   const startedAt = performance.now()
   await pause(3_000)
   await load.end()
@@ -86,38 +86,42 @@ test('together they let in no more than the documented bound in any time, and no
   }
 })
 
-test('while Redis hangs `onError` holds, and when it comes back nothing more is let in for it', withRedis, async () => {
-  const load = new Load(four, ['exact', 'leased', 'alone', 'open'], 3)
-  for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
-  server!.freeze()
-  await allAre(false)
-  const whileDown = load.asked.length
-  const downAt = performance.now()
-  await pause(700)
-  const held = load.asked.slice(whileDown).filter(({ sentAt }) => sentAt > downAt)
-  const heldMs = performance.now() - downAt
-  server!.thaw()
-  await allAre(true)
-  for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
-  await load.end()
-  noneLost(load.asked)
-  const ofHeld = (model: string) => held.filter((each) => each.model === model)
-  assert.equal(admittedOf(ofHeld('exact')), 0, 'it is refused')
-  assert.match(ofHeld('exact').at(-1)!.text, /cannot be checked at the moment/)
-  assert.ok(admittedOf(ofHeld('leased')) <= leases.leased, 'what was drawn before may be spent')
-  assert.equal(admittedOf(ofHeld('open')), ofHeld('open').length, 'all are let in')
-  for (const replica of four.keys()) {
-    const own = admittedOf(ofHeld('alone').filter((each) => each.replica === replica))
-    assert.ok(own > 0 && own <= burst + (rate * heldMs) / 1_000, `${own} of ${replica} alone`)
-  }
-  for (const model of ['exact', 'leased'] as const) {
-    const shown = burstShown(load.of(model), rate / 1_000)
-    assert.ok(shown <= burst + leases[model] + 1, `${model}: ${shown}`)
-  }
-})
+test(
+  'while Redis hangs `onError` holds, and when it comes back nothing more is let in for it',
+  withRedis,
+  async (t) => {
+    const load = new Load(t, four, ['exact', 'leased', 'alone', 'open'], 3)
+    for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
+    server!.freeze()
+    await allAre(false)
+    const whileDown = load.asked.length
+    const downAt = performance.now()
+    await pause(700)
+    const held = load.asked.slice(whileDown).filter(({ sentAt }) => sentAt > downAt)
+    const heldMs = performance.now() - downAt
+    server!.thaw()
+    await allAre(true)
+    for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
+    await load.end()
+    noneLost(load.asked)
+    const ofHeld = (model: string) => held.filter((each) => each.model === model)
+    assert.equal(admittedOf(ofHeld('exact')), 0, 'it is refused')
+    assert.match(ofHeld('exact').at(-1)!.text, /cannot be checked at the moment/)
+    assert.ok(admittedOf(ofHeld('leased')) <= leases.leased, 'what was drawn before may be spent')
+    assert.equal(admittedOf(ofHeld('open')), ofHeld('open').length, 'all are let in')
+    for (const replica of four.keys()) {
+      const own = admittedOf(ofHeld('alone').filter((each) => each.replica === replica))
+      assert.ok(own > 0 && own <= burst + (rate * heldMs) / 1_000, `${own} of ${replica} alone`)
+    }
+    for (const model of ['exact', 'leased'] as const) {
+      const shown = burstShown(load.of(model), rate / 1_000)
+      assert.ok(shown <= burst + leases[model] + 1, `${model}: ${shown}`)
+    }
+  },
+)
 
-test('each time Redis loses what it knows one burst more is let in at most', withRedis, async () => {
-  const load = new Load(four, ['exact', 'leased', 'alone'], 4)
+test('each time Redis loses what it knows one burst more is let in at most', withRedis, async (t) => {
+  const load = new Load(t, four, ['exact', 'leased', 'alone'], 4)
   const losses = 2
   for (const model of ['exact', 'leased']) await goesOn(load, model, 50)
   for (let i = 0; i < losses; i++) {
@@ -154,7 +158,7 @@ test('gateways start without Redis and keep to `onError`, and share as soon as i
   const late = await RedisServer.start(t)
   await late.kill()
   const two = await replicas(t, 2, { models, redis: { url: late.url, budgetMs: 400 }, rules })
-  const load = new Load(two, ['exact', 'leased', 'alone', 'open'], 2)
+  const load = new Load(t, two, ['exact', 'leased', 'alone', 'open'], 2)
   // None of them waits for Redis: much more than could be answered if each took the budget.
   await until('many are answered', async () => {
     await pause(20)

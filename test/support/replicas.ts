@@ -59,8 +59,9 @@ export class Load {
   #isOver = false
   readonly #running: Promise<void>[]
 
-  /** So many at once on each gateway for each model, each the next as soon as it has its answer. */
-  constructor(gateways: readonly Replica[], models: readonly string[], atOnce: number) {
+  /** So many at once on each gateway for each model, each the next as soon as it has its answer; until the test ends. */
+  constructor(t: TestContext, gateways: readonly Replica[], models: readonly string[], atOnce: number) {
+    t.after(() => this.end())
     this.#running = gateways.flatMap(({ url }, replica) => {
       const agent = new Agent({ keepAlive: true })
       const pours = models.flatMap((model) =>
