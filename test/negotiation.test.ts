@@ -323,12 +323,8 @@ everyProtocolOfPages('a browser that asks first is told what its pages may send'
   assert.match(told['access-control-allow-headers'] as string, /\bcontent-type\b.*\binference-header-content-length\b/)
   assert.equal(told['access-control-max-age'], '60')
   assert.match((await ask('/v2'))['access-control-allow-methods'] as string, /\bGET\b/)
-  const nowhere = await ask('/v2/models/nobody/infer')
-  assert.deepEqual(
-    nowhere['access-control-allow-methods'],
-    told['access-control-allow-methods'],
-    'it says nothing of what there is',
-  )
+  const methods = (await ask('/v2/models/nobody/infer'))['access-control-allow-methods']
+  assert.equal(methods, told['access-control-allow-methods'], 'it says nothing of what there is')
 })
 
 /** Lets one origin in; gives what a request from another one is told. */
