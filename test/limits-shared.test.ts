@@ -13,7 +13,7 @@ const on = (model: string) => ({ where: { models: [model] } })
 const rules = [
   { name: 'exact', ...rule, exact: true, onError: 'refuse', ...on('exact') },
   { name: 'leased', ...rule, onError: 'refuse', ...on('leased') },
-  { name: 'alone', ...rule, exact: true, onError: 'local', ...on('alone') },
+  { name: 'alone', ...rule, rate: 20, burst: 10, exact: true, onError: 'local', ...on('alone') },
   { name: 'open', ...rule, onError: 'allow', ...on('open') },
   { name: 'kept', ...rule, rate: 3_600, per: 'hour', burst: 1_000, leaseMs: 60_000, ...on('kept') },
 ]
@@ -24,7 +24,7 @@ const leases = { exact: 0, leased: (4 * rate * leaseMs) / 1_000, alone: 0, open:
 
 const server = withRedis.skip ? undefined : await RedisServer.start(wholeFile)
 // Much longer than Redis takes on a busy machine, so that only those are missed that are to be.
-const redis = { url: server?.url, budgetMs: 400 }
+const redis = { url: server?.url, budgetMs: 1_000 }
 const four = server ? await replicas(wholeFile, 4, { models, redis, rules }) : []
 
 const agent = new Agent({ keepAlive: true })
@@ -60,6 +60,7 @@ async function goesOn(load: Load, model: string, more: number): Promise<void> {
 }
 
 test('together they let in no more than the documented bound in any time, and not much less', withRedis, async (t) => {
+  await allAre(true)
   const load = new Load(t, four, ['exact', 'leased'], 6)
   const startedAt = performance.now()
   await pause(3_000)
@@ -72,7 +73,7 @@ test('together they let in no more than the documented bound in any time, and no
     // At the start nobody has drawn anything.
     assert.ok(admitted <= burst + (rate * tookMs) / 1_000, `${model}: ${admitted} in ${tookMs} ms`)
     assert.ok(admitted >= (burst + (rate * 3_000) / 1_000) * 0.8, `${model}: only ${admitted}`)
-    assert.ok(asked.length > 1.5 * admitted, `${model}: ${asked.length} is not much of a load for ${admitted}`)
+    assert.ok(asked.length > 1.2 * admitted, `${model}: ${asked.length} is not much of a load for ${admitted}`)
     const shown = burstShown(asked, rate / 1_000)
     assert.ok(shown <= burst + leases[model] + 1, `${model}: ${shown}`)
     for (const replica of four.keys())
@@ -91,7 +92,7 @@ test(
   withRedis,
   async (t) => {
     const load = new Load(t, four, ['exact', 'leased', 'alone', 'open'], 3)
-    for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
+    for (const model of ['exact', 'leased']) await goesOn(load, model, 50)
     server!.freeze()
     await allAre(false)
     const whileDown = load.asked.length
@@ -101,7 +102,7 @@ test(
     const heldMs = performance.now() - downAt
     server!.thaw()
     await allAre(true)
-    for (const model of ['exact', 'leased', 'alone']) await goesOn(load, model, 50)
+    for (const model of ['exact', 'leased']) await goesOn(load, model, 50)
     await load.end()
     noneLost(load.asked)
     const ofHeld = (model: string) => held.filter((each) => each.model === model)
@@ -111,7 +112,7 @@ test(
     assert.equal(admittedOf(ofHeld('open')), ofHeld('open').length, 'all are let in')
     for (const replica of four.keys()) {
       const own = admittedOf(ofHeld('alone').filter((each) => each.replica === replica))
-      assert.ok(own > 0 && own <= burst + (rate * heldMs) / 1_000, `${own} of ${replica} alone`)
+      assert.ok(own > 0 && own <= 10 + (20 * heldMs) / 1_000, `${own} of ${replica} alone`)
     }
     for (const model of ['exact', 'leased'] as const) {
       const shown = burstShown(load.of(model), rate / 1_000)
@@ -170,8 +171,8 @@ test('gateways start without Redis and keep to `onError`, and share as soon as i
   assert.equal(admittedOf(open), open.length)
   for (const replica of two.keys()) {
     const own = before.filter((each) => each.model === 'alone' && each.replica === replica)
-    assert.ok(burstShown(own, rate / 1_000) <= burst + 1)
-    assert.ok(admittedOf(own) >= Math.min(own.length, burst), `${admittedOf(own)}`)
+    assert.ok(burstShown(own, 20 / 1_000) <= 10 + 1)
+    assert.ok(admittedOf(own) >= 10, `${admittedOf(own)}`)
   }
   await late.start()
   for (const model of ['exact', 'leased']) await goesOn(load, model, 30)

@@ -20,7 +20,7 @@ export const fairnessOptions = z.strictObject({
     .record(z.string(), z.number().positive().max(1e6))
     .default({})
     .describe(
-      'Shares of single callers when not all can be served; others have 1. Without authentication a caller is a client address such as 10.0.0.7, or an IPv6 network such as 2001:db8:0:0::/64.',
+      'Shares of single callers when not all can be served; others have 1. By their full names, such as `https://login.example.com/alice` or `key:robot`; who shows nothing is a client address such as 10.0.0.7, or an IPv6 network such as 2001:db8:0:0::/64.',
     ),
 })
 
