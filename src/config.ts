@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
-import { authOptions, withAuthFiles } from './auth/options.ts'
+import { authOptions, keysSchema, withAuthFiles } from './auth/options.ts'
 import { batchingOptions, fairnessOptions } from './batching/options.ts'
 import { contradictions } from './contradictions.ts'
 import { readDocument, type Locate, type Mistake } from './core/document.ts'
@@ -135,7 +135,10 @@ export function redact(value: unknown): unknown {
 }
 
 /** JSON Schemas of what people write, for editors and for the reference. */
-export function editorSchemas(): { readonly config: unknown; readonly manifest: unknown } {
+export function editorSchemas(): Readonly<Record<'config' | 'manifest' | 'keys', unknown>> {
   const asWritten = { io: 'input' } as const
-  return { config: z.toJSONSchema(configSchema, asWritten), manifest: z.toJSONSchema(manifestSchema, asWritten) }
+  const [config, manifest, keys] = [configSchema, manifestSchema, keysSchema].map((each) =>
+    z.toJSONSchema(each, asWritten),
+  )
+  return { config, manifest, keys }
 }

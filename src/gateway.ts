@@ -49,7 +49,12 @@ export async function createGateway(
   const { runtime, instruments } = wiring
   const onProblem = ({ file, message }: Mistake) => log.error({ file }, message)
   const { auth: authCounts, limits: limitCounts } = instruments
-  const security = await openSecurity(config, { clock, authCounts, limitCounts, onProblem })
+  const onReached = (what: string) => log.info({ file: what }, 'it can be asked again')
+  const onDenied = ({ name }: Caller, operation: Operation, model: string) => {
+    authCounts.denied(operation)
+    log.debug({ caller: name, operation, model }, 'the caller may not do this')
+  }
+  const security = await openSecurity(config, { clock, authCounts, limitCounts, onProblem, onReached, onDenied })
   const closeAll = async () => {
     if (!('mistakes' in security)) await security.close()
     return runtime.close(leaveMs)
@@ -167,6 +172,11 @@ export class Gateway {
   /** A token to try things with, where there is a development issuer. */
   async trialToken(): Promise<string | undefined> {
     return this.#parts.security.mint?.({ subject: 'developer', scopes: ['models'] })
+  }
+
+  /** The caller of a full name such as `key:robot`, where the configuration says all about it. */
+  callerNamed(name: string): Caller | undefined {
+    return this.#parts.security.named(name)
   }
 
   /** What a caller may do, and which rule has it so, in words. */

@@ -32,7 +32,10 @@ program
   .description('try a configuration and every model in its store, and show what would be served and what is weak')
   .argument('[config]', 'configuration file', standardConfig)
   .option('--strict', 'fail where a setting is weak', false)
-  .option('--as <caller>', 'say instead what this caller may do, and why: "subject=alice,tenant=acme,scopes=models"')
+  .option(
+    '--as <caller>',
+    'say instead what this caller may do, and why: key:robot, or "subject=alice,tenant=acme,scopes=models other"',
+  )
   .option('--operation <operation>', 'infer, metadata, stats, admin.read or admin.write; all without it')
   .option('--model <name>', 'a certain model; all without it')
   .option('--model-version <version>', 'a certain version; all without it')
@@ -52,6 +55,8 @@ program
   .option('-u, --url <url>', 'where the gateway is', 'http://127.0.0.1:8080')
   .option('-m, --model-version <version>', 'a certain version of the model')
   .option('--token-file <file>', 'a token to show; without it, that in PENSTOCK_TOKEN, if there is one')
+  .option('--api-key-file <file>', 'an API key to show instead')
+  .option('--api-key-header <name>', 'the field that carries it', 'x-api-key')
   .option('--ca <file>', 'who signed the certificate of the gateway, as PEM, if it speaks HTTPS')
   .option('--cert <file>', 'a certificate of your own, as PEM, if the gateway asks for one')
   .option('--key <file>', 'its key, as PEM')
@@ -76,6 +81,7 @@ program
   .argument('<id>', 'whose key it is')
   .option('--tenant <name>', 'on whose behalf it calls')
   .option('--scope <scopes...>', 'what it is for')
+  .option('--expires <time>', 'until when it is good, such as 2027-01-31T00:00:00Z')
   .action(key)
 
 program

@@ -62,7 +62,8 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     journal.rows = request.rows
     claim.tighten(request)
 
-    const over = await permit.charge(request.rows, target.lane.predict(request, claim))
+    journal.predictedMs = target.lane.predict(request, claim)
+    const over = await permit.charge(request.rows, journal.predictedMs)
     if (over) return over
     const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
     const { id, wanted } = request
@@ -74,6 +75,6 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     journal.fell(instead.kind, done.code)
     return { ...answer, version: instead.version ?? answer.version, outputs: instead.outputs, fallback: instead.kind }
   } finally {
-    permit.release(journal.ownComputeMs)
+    permit.release(claim.hasBegun ? journal.ownComputeMs : 0)
   }
 }

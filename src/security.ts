@@ -7,9 +7,13 @@ import type { Mint } from './auth/jwt/issuer.ts'
 import { Tokens } from './auth/jwt/tokens.ts'
 import { createMeshIdentity } from './auth/mesh-identity.ts'
 import { createCertificateIdentity } from './auth/mtls.ts'
+import { createWorkloads, type WorkloadOptions } from './auth/workload.ts'
 import type { Config } from './config.ts'
+import type { Caller, Operation } from './core/caller.ts'
 import type { Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
+import { isRefusal } from './core/refusal.ts'
+import { isSpiffeId } from './core/spiffe.ts'
 import { Limits } from './limits/limits.ts'
 import { createTrust, type Trust } from './mesh/trust.ts'
 import { Redis } from './redis/redis.ts'
@@ -24,6 +28,8 @@ export interface Security {
   readonly trust: Trust
   /** Makes tokens, where there is an issuer for development. */
   readonly mint: Mint | undefined
+  /** The caller of a full name such as `key:robot`, where the configuration says all about it. */
+  readonly named: (name: string) => Caller | undefined
   close(): Promise<void>
 }
 
@@ -31,8 +37,12 @@ export interface SecurityTools {
   readonly clock: Clock
   readonly authCounts: AuthCounts
   readonly limitCounts: LimitCounts
-  /** Told of what cannot be read or reached, and of what can again. */
+  /** Told of what cannot be read or reached. */
   readonly onProblem: (problem: Mistake) => void
+  /** Told of what can be reached again, or for the first time. */
+  readonly onReached: (what: string) => void
+  /** Told of who wanted what it may not. */
+  readonly onDenied: (caller: Caller, operation: Operation, model: string) => void
 }
 
 /** Opens what it takes; or says what is wrong with a file. What cannot be reached is tried again later, and stops nothing. */
@@ -58,10 +68,12 @@ export async function openSecurity(
   return { ...rest, limits, mint: tokens?.mint, close: closeAll }
 }
 
-async function openRedis({ redis: options }: Config, { clock, limitCounts, onProblem }: SecurityTools) {
+async function openRedis({ redis: options }: Config, { clock, limitCounts, onProblem, onReached }: SecurityTools) {
   if (!options) return undefined
   const onChange = (isUp: boolean, problem: string) => {
-    onProblem({ file: options.url, message: isUp ? 'Redis can be asked' : `Redis cannot be asked: ${problem}` })
+    const message = `Redis cannot be asked, and \`onError\` of each limit says what holds meanwhile: ${problem}`
+    if (isUp) onReached(options.url)
+    else onProblem({ file: options.url, message })
   }
   const redis = await Redis.open(options, { clock, onChange })
   if ('problem' in redis) return { mistakes: [{ file: options.url, message: redis.problem }] }
@@ -75,15 +87,20 @@ async function openAuth(config: Config, tools: SecurityTools, redis: Redis | und
   const { auth, mesh } = config
   const { clock, authCounts, onProblem } = tools
   const untrusted = authCounts.untrusted.bind(authCounts)
+  const accessTools = { hides: auth !== 'none' && auth.unseen === 'not_found', absence, onDenied: tools.onDenied }
   if (auth === 'none') {
-    const access = new Access(undefined, false, absence)
-    return { identify: everybody, access, trust: createTrust(mesh, { untrusted }), tokens: undefined, close: () => {} }
+    const access = new Access(undefined, accessTools)
+    const trust = createTrust(mesh, { untrusted })
+    return { identify: everybody, access, trust, tokens: undefined, named: () => undefined, close: () => {} }
   }
-  const { jwt, apiKeys: keyOptions, mtls, mesh: workloads, access: rules, unseen } = auth
+  const { jwt, apiKeys: keyOptions, mtls, mesh: workloads, access: rules } = auth
   const trust = createTrust(mesh, { untrusted, payloadHeader: jwt?.payloadHeader })
   const tokens = jwt && (await openTokens(jwt, tools, redis))
   if (tokens && 'mistakes' in tokens) return tokens
-  const apiKeys = keyOptions && (await ApiKeys.create(keyOptions, { clock, onProblem }))
+  const onKeyProblem = ({ file, line, message }: Mistake) => {
+    onProblem({ file, line, message: `the keys stay as they were: ${message}` })
+  }
+  const apiKeys = keyOptions && (await ApiKeys.create(keyOptions, { clock, onProblem: onKeyProblem }))
   if (apiKeys && 'mistakes' in apiKeys) {
     tokens?.close()
     return apiKeys
@@ -99,9 +116,10 @@ async function openAuth(config: Config, tools: SecurityTools, redis: Redis | und
   })
   return {
     identify,
-    access: new Access(rules, unseen === 'not_found', absence),
+    access: new Access(rules, accessTools),
     trust,
     tokens,
+    named: (name: string) => named(name, { apiKeys, mtls, mesh: workloads }),
     close: () => {
       tokens?.close()
       apiKeys?.close()
@@ -111,6 +129,23 @@ async function openAuth(config: Config, tools: SecurityTools, redis: Redis | und
 
 /** From 0 up to 1. */
 const chance = () => randomInt(2 ** 32) / 2 ** 32
+
+interface Known {
+  readonly apiKeys: ApiKeys | undefined
+  readonly mtls: WorkloadOptions | undefined
+  readonly mesh: WorkloadOptions | undefined
+}
+
+/** Who would be called so, as far as the configuration says it: keys and workloads, but not who shows a token. */
+function named(name: string, { apiKeys, ...workloads }: Known): Caller | undefined {
+  const [, method = '', subject = ''] = /^(key|mtls|mesh):(.+)$/s.exec(name) ?? []
+  if (method === 'key') return apiKeys?.callerOf(subject)
+  const options = method === 'mtls' || method === 'mesh' ? workloads[method] : undefined
+  if (!options) return undefined
+  const spiffe = isSpiffeId(subject) ? subject : undefined
+  const caller = createWorkloads(options, method as 'mtls' | 'mesh')({ spiffe, commonName: spiffe ? '' : subject })
+  return isRefusal(caller) ? undefined : caller
+}
 
 type JwtOptions = NonNullable<Exclude<Config['auth'], 'none'>['jwt']>
 /** A long list takes longer than a decision may. */

@@ -1,15 +1,49 @@
 /** Settings that are allowed and weak: `penstock check` says so. */
 import type { Config } from './config.ts'
 import { isLoopback } from './core/address.ts'
+import { matcherOf } from './core/glob.ts'
 
 type Who = Exclude<Config['auth'], 'none'>['access'][number]['who']
 
 const dayS = 86_400
 const longSkewS = 120
 
-/** One sentence for each: what it is, and what to do about it. */
-export function weaknesses(config: Config): string[] {
-  return [...ofAccess(config), ...ofTokens(config), ...ofListeners(config), ...ofLimits(config)]
+/** One sentence for each: what it is, and what to do about it. `models` are those in the store. */
+export function weaknesses(config: Config, models: readonly string[]): string[] {
+  const idle = [...idleRules(config, models), ...idleLimits(config, models)]
+  return [...ofAccess(config), ...idle, ...ofTokens(config), ...ofListeners(config), ...ofLimits(config)]
+}
+
+/** Rules that can never fit anything look like protection and are none. */
+function idleRules({ auth }: Config, models: readonly string[]): string[] {
+  if (auth === 'none') return []
+  if (auth.access.length === 0) return ['`auth.access`: without rules nobody may do anything. Add one.']
+  return auth.access.flatMap(({ who, models: patterns }, i) => {
+    const place = `\`auth.access[${i}]`
+    const { callers = [], spiffe = [], peers = [] } = typeof who === 'string' ? {} : who
+    const names = callers.filter((name) => !/[:/*]/.test(name))
+    const ids = [...spiffe, ...peers].filter((id) => !/^(spiffe:\/\/|\*)/.test(id))
+    return [
+      ...unknownModels(`${place}.models\``, patterns, models),
+      ...names.map(
+        (name) => `${place}.who.callers\`: nobody is called "${name}". Full names are such as \`key:${name}\`.`,
+      ),
+      ...ids.map((id) => `${place}.who\`: "${id}" is no SPIFFE id. They begin with \`spiffe://\`.`),
+    ]
+  })
+}
+
+function idleLimits({ limits, routes }: Config, models: readonly string[]): string[] {
+  const named = [...models, ...routes.map(({ name }) => name)]
+  return limits.rules.flatMap(({ where }, i) => [
+    ...unknownModels(`\`limits.rules[${i}].where.models\``, where.models ?? [], models),
+    ...unknownModels(`\`limits.rules[${i}].where.routes\``, where.routes ?? [], named),
+  ])
+}
+
+function unknownModels(place: string, patterns: readonly string[], names: readonly string[]): string[] {
+  const idle = patterns.filter((pattern) => !names.some(matcherOf([pattern])))
+  return idle.map((pattern) => `${place}: "${pattern}" fits nothing that is here, which is ${names.join(', ')}.`)
 }
 
 function ofAccess({ auth }: Config): string[] {
@@ -66,6 +100,9 @@ function ofListeners({ edge, admin, mesh }: Config): string[] {
     ...(isLoopback(admin.host) || mesh.mode !== 'none'
       ? []
       : ['`admin.host`: the admin listener has no TLS, so tokens can be read on the way. Set 127.0.0.1.']),
+    ...(mesh.proxies.some((network) => network.endsWith('/0'))
+      ? ['`mesh.proxies`: whoever reaches the gateway is believed to be a proxy. Name addresses.']
+      : []),
     ...(edge.tls?.clientCa !== undefined && edge.tls.crl === undefined
       ? ['`edge.tls.clientCa`: a lost client certificate is good until it expires. Set `edge.tls.crl`.']
       : []),

@@ -59,7 +59,8 @@ suite('a rule', () => {
     test(`about ${JSON.stringify(who)} ${fits ? 'fits' : 'does not fit'} ${caller.method} ${caller.name}`, () => {
       const read = z.array(ruleOptions).parse([{ who, operations: ['infer'] }])
       const absence = { model: noSuchModel, version: noSuchVersion }
-      assert.equal(new Access(read, true, absence).decide(caller, 'infer', 'm', '1').isAllowed, fits)
+      const tools = { hides: true, absence, onDenied: () => undefined }
+      assert.equal(new Access(read, tools).decide(caller, 'infer', 'm', '1').isAllowed, fits)
     })
 
   test('holds patterns of at most four stars, and is about somebody', () => {

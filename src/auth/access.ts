@@ -28,9 +28,17 @@ export interface Decision {
 }
 
 /** The words for what is not there, which are also those for what a caller may not see. */
-export interface Absence {
+interface Absence {
   readonly model: (path: string) => Refusal
   readonly version: () => Refusal
+}
+
+export interface AccessTools {
+  /** Whether a model that a caller may not see is answered as one that does not exist. */
+  readonly hides: boolean
+  readonly absence: Absence
+  /** Told of who wanted what it may not. */
+  readonly onDenied: (caller: Caller, operation: ModelOperation, model: string) => void
 }
 
 interface Rule {
@@ -51,16 +59,14 @@ const mostVersions = 256
 
 export class Access {
   readonly #rules: readonly Rule[]
-  readonly #hides: boolean
-  readonly #absence: Absence
+  readonly #tools: AccessTools
   /** What callers may do with a version, one bit for each of `modelOperations`. Callers are one object as long as they are known. */
   readonly #known = new WeakMap<Caller, Map<string, Map<string, number>>>()
 
   /** Without rules everything is allowed to everybody. */
-  constructor(rules: readonly RuleOptions[] | undefined, hides: boolean, absence: Absence) {
+  constructor(rules: readonly RuleOptions[] | undefined, tools: AccessTools) {
     this.#rules = rules ? rules.map(ruleOf) : [everything]
-    this.#hides = hides
-    this.#absence = absence
+    this.#tools = tools
   }
 
   /** Which rule decides, and how. `model` and `version` are empty for what concerns none. */
@@ -76,9 +82,11 @@ export class Access {
     const version = asked.version ?? route.version
     const bits = this.#bits(caller, route.model, version)
     if (bits & bitOf(operation)) return undefined
-    if (bits !== 0 || !this.#hides) return refuse('forbidden', `the caller may not do this: ${operation}`)
+    const { hides, absence, onDenied } = this.#tools
+    onDenied(caller, operation, route.model)
+    if (bits !== 0 || !hides) return refuse('forbidden', `the caller may not do this: ${operation}`)
     const seesModel = [...route.targets.keys()].some((each) => this.sees(caller, route.model, each))
-    return seesModel ? this.#absence.version() : this.#absence.model(asked.path)
+    return seesModel ? absence.version() : absence.model(asked.path)
   }
 
   /** Whether a caller may do something with a version; without an operation, whether it may see it. */

@@ -29,21 +29,38 @@ export type ApiKeyOptions = z.output<typeof apiKeyOptions>
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, { error: 'expected letters, digits, _ and -' })
 
 const keySchema = z.strictObject({
-  id: name,
+  id: name.describe('Names the caller, `key:ID` in full, and is the part of the key before the dot.'),
   // A refinement, because what was found may be the key itself, and is not to be shown.
-  sha256: z.string().refine((text) => /^[0-9a-f]{64}$/.test(text), {
-    error: 'expected the SHA-256 of the key, as 64 hexadecimal digits',
-  }),
-  tenant: z.string().max(256).default(''),
-  scopes: z.array(z.string().min(1).max(256)).max(100).default([]),
-  profile: z.string().max(64).optional(),
-  expires: z.iso.datetime({ error: 'expected a time such as 2027-01-31T00:00:00Z' }).optional(),
+  sha256: z
+    .string()
+    .refine((text) => /^[0-9a-f]{64}$/.test(text), {
+      error: 'expected the SHA-256 of the key, as 64 hexadecimal digits in lower case: `penstock key ID` makes both',
+    })
+    .describe('Hash of the key, which is itself kept nowhere.'),
+  tenant: z.string().max(256).default('').describe('On whose behalf it calls.'),
+  scopes: z.array(z.string().min(1).max(256)).max(100).default([]).describe('What for, as rules name it.'),
+  profile: z.string().max(64).optional().describe('How much of an answer it may see. Nothing goes by it yet.'),
+  expires: z.iso
+    .datetime({ error: 'expected a time such as 2027-01-31T00:00:00Z' })
+    .optional()
+    .describe('Until when it is good, such as `2027-01-31T00:00:00Z`. Without it for as long as it is here.'),
 })
 
 export const keysSchema = z
-  .strictObject({ keys: z.array(keySchema).max(100_000) })
-  .refine(({ keys }) => new Set(keys.map(({ id }) => id)).size === keys.length, {
-    error: 'every key needs an `id` of its own',
+  .strictObject({
+    keys: z
+      .array(keySchema)
+      .max(100_000)
+      .describe('The keys. To change one, add another with an id of its own, and take the old one away later.'),
+  })
+  .superRefine(({ keys }, context) => {
+    const seen = new Set<string>()
+    for (const [i, key] of keys.entries()) {
+      const twin = (['id', 'sha256'] as const).find((name) => seen.has(key[name]))
+      const message = `is that of another key too: give ${key.id} ${twin === 'id' ? 'an id' : 'a key'} of its own`
+      if (twin) context.addIssue({ code: 'custom', path: ['keys', i, twin], message })
+      seen.add(key.id).add(key.sha256)
+    }
   })
 
 interface Key {
@@ -100,6 +117,11 @@ export class ApiKeys {
     if (!key || !isSame) return refuse('unauthenticated', 'the API key is not known')
     if (key.expiresAt <= this.#tools.clock.epoch()) return refuse('unauthenticated', 'the API key has expired')
     return key.caller
+  }
+
+  /** Undefined for an id that no key has. */
+  callerOf(id: string): Caller | undefined {
+    return this.#keys.get(id)?.caller
   }
 
   close(): void {

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { ruleOptions } from './access-options.ts'
-import { apiKeyOptions } from './api-keys.ts'
+import { apiKeyOptions, keysSchema } from './api-keys.ts'
 import { jwtOptions, withFiles } from './jwt/options.ts'
 import { workloadOptions } from './workload.ts'
 
@@ -24,6 +24,8 @@ const methods = z.strictObject({
       'What a caller is told of a model with which it may do nothing: `not_found` says the same as for a model that does not exist.',
     ),
 })
+
+export { keysSchema }
 
 export const authOptions = z
   .union([z.literal('none'), methods])

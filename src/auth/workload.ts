@@ -13,7 +13,12 @@ const subject = z
     commonName: glob.optional().describe('Common names of certificates that hold no SPIFFE id; `*` as above.'),
     tenant: z.string().max(256).default('').describe('Tenant of who fits.'),
     scopes: z.array(z.string().min(1).max(256)).max(100).default([]).describe('Scopes of who fits.'),
-    profile: z.string().min(1).max(64).optional().describe('How much of an answer who fits may see.'),
+    profile: z
+      .string()
+      .min(1)
+      .max(64)
+      .optional()
+      .describe('How much of an answer who fits may see. Nothing goes by it yet.'),
   })
   .refine(({ spiffe, commonName }) => (spiffe === undefined) !== (commonName === undefined), {
     error: 'expected either `spiffe` or `commonName`',

@@ -14,6 +14,8 @@ export interface Claim {
   readonly gone: boolean
   /** One callback at a time. */
   onGone(callback: () => void): void
+  /** Told when it is in a batch: what that takes is taken, whether or not anybody still waits. */
+  begin?(): void
 }
 
 export interface Done {
@@ -38,16 +40,19 @@ export class Job {
   state: 'waiting' | 'running' | 'settled' = 'waiting'
   /** How many runs were lost with their worker. */
   losses = 0
+  readonly #claim: Claim
   readonly #resolve: (outcome: Done | Refusal) => void
   #cancelTimer: (() => void) | undefined
 
   constructor(
     work: Work,
-    { requestId, deadline, priority }: Claim,
+    claim: Claim,
     { account, queuedAt, costMs }: { readonly account: Account; readonly queuedAt: number; readonly costMs: number },
     resolve: (outcome: Done | Refusal) => void,
   ) {
+    const { requestId, deadline, priority } = claim
     this.work = work
+    this.#claim = claim
     this.requestId = requestId
     this.deadline = deadline
     this.rank = rankOf(priority)
@@ -59,6 +64,11 @@ export class Job {
 
   timedBy(cancelTimer: () => void): void {
     this.#cancelTimer = cancelTimer
+  }
+
+  begin(): void {
+    this.state = 'running'
+    this.#claim.begin?.()
   }
 
   settle(outcome: Done | Refusal): void {

@@ -87,7 +87,7 @@ export class Queue implements Waiting {
     let room = rows
     const take = (job: Job | undefined): boolean => {
       if (!job) return false
-      job.state = 'running'
+      job.begin()
       this.#accounts.charge(job.account, job.costMs)
       this.forget(job)
       taken.push(job)

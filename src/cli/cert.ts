@@ -129,6 +129,11 @@ function clientAdvice(certFile: string, client: string): string {
 To let in only clients with such a certificate, in config/penstock.yaml under \`edge.tls\`:
     clientCa: ${relative('config', authority)}
 
+To take it as an identity too, under \`auth\`:
+    mtls:
+      subjects:
+        - { commonName: ${client}, scopes: [models] }
+
 Then:
   curl --cacert ${authority} --cert ${certFile} --key ${keyFileOf(certFile)} https://localhost:8080/v2
 `

@@ -17,11 +17,10 @@ export async function check(path: string, options: CheckOptions): Promise<void> 
   if (as === undefined && (operation ?? model ?? modelVersion) !== undefined)
     failWith('--operation, --model and --model-version go with --as: whom is it about?')
   const file = await configOrExit(path)
-  const caller = as === undefined ? undefined : readCaller(as)
   const created = await createGateway(file)
   if ('mistakes' in created) return fail(created.mistakes, created.isStuck)
   const { gateway } = created
-  if (caller) explain(gateway, caller, options)
+  if (as !== undefined) explain(gateway, readCaller(as, gateway), options)
   else {
     showModels(gateway)
     const opened = await openEdge(file.config, gateway)
@@ -29,7 +28,11 @@ export async function check(path: string, options: CheckOptions): Promise<void> 
     opened.close()
   }
   await gateway.close()
-  if (!caller) conclude(path, file.config, options)
+  if (as === undefined) conclude(path, file.config, { ...options, models: [...gateway.models.keys()] })
+}
+
+interface Named {
+  readonly models: readonly string[]
 }
 
 function showModels(gateway: Gateway): void {
@@ -47,8 +50,8 @@ function showModels(gateway: Gateway): void {
   }
 }
 
-function conclude(path: string, config: Config, { strict }: CheckOptions): void {
-  const weak = weaknesses(config)
+function conclude(path: string, config: Config, { strict, models }: Pick<CheckOptions, 'strict'> & Named): void {
+  const weak = weaknesses(config, models)
   for (const weakness of weak) process.stdout.write(`\nweak: ${weakness}\n`)
   if (strict && weak.length > 0) failWith(`weak settings: ${weak.length}, and --strict allows none`)
   const { edge, metrics, admin } = config

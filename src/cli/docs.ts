@@ -25,11 +25,12 @@ interface Schema {
 }
 
 export async function docs({ check }: { readonly check: boolean }): Promise<void> {
-  const { config, manifest } = editorSchemas()
+  const { config, manifest, keys } = editorSchemas()
   const files = {
     'config/penstock.schema.json': `${JSON.stringify(config, null, 2)}\n`,
     'config/manifest.schema.json': `${JSON.stringify(manifest, null, 2)}\n`,
-    'config/REFERENCE.md': reference(config as Schema, manifest as Schema),
+    'config/keys.schema.json': `${JSON.stringify(keys, null, 2)}\n`,
+    'config/REFERENCE.md': reference(config as Schema, manifest as Schema, keys as Schema),
   }
   for (const [file, text] of Object.entries(files)) {
     const there = await readFile(file, 'utf8').catch(() => '')
@@ -39,7 +40,7 @@ export async function docs({ check }: { readonly check: boolean }): Promise<void
   }
 }
 
-function reference(config: Schema, manifest: Schema): string {
+function reference(config: Schema, manifest: Schema, keys: Schema): string {
   const refusalRows = Object.entries(refusals).map(([code, { status, grpc, retryable, title }]) => {
     return [`\`${code}\``, `${status}`, `${grpc}`, retryable ? 'yes' : 'no', title]
   })
@@ -53,6 +54,9 @@ function reference(config: Schema, manifest: Schema): string {
     '## Manifest',
     'What may stand in the `manifest.yaml` of a version. A version without one is served too.',
     table(['key', 'default', 'takes', 'meaning'], optionRows('', manifest)),
+    '## API keys',
+    'What may stand in the file that `auth.apiKeys.file` names. While it cannot be read, the keys stay as they were, those that were taken away too.',
+    table(['key', 'default', 'takes', 'meaning'], optionRows('', keys)),
     '## Refusals',
     'The body is `{"error": "...", "code": "...", "request_id": "..."}`; `request_id` is left out where no request was understood. What may be tried again says when in `retry-after`. For inference requests the code is also the metric label.',
     table(['code', 'HTTP', 'gRPC', 'retry', 'meaning'], refusalRows),
@@ -108,7 +112,7 @@ function optionRow(path: string, { default: standard, description = '', ...rest 
   return [`\`${path}\``, given, taken(rest), description]
 }
 
-function taken({ type, const: only, enum: values, minimum, maximum, oneOf, anyOf, properties }: Schema): string {
+function taken({ type, const: only, enum: values, minimum, maximum, oneOf, anyOf, properties, items }: Schema): string {
   if (only !== undefined) return `\`${JSON.stringify(only)}\``
   if (values) return values.map((value) => `\`${JSON.stringify(value)}\``).join(', ')
   const alternatives = oneOf ?? anyOf
@@ -118,7 +122,7 @@ function taken({ type, const: only, enum: values, minimum, maximum, oneOf, anyOf
       .join(' or ')
   }
   if (properties) return 'a mapping'
-  if (type === 'array') return 'a list'
+  if (type === 'array') return items?.enum ? `a list of ${taken(items)}` : 'a list'
   if (type === 'object') return 'a mapping by name'
   if (minimum === undefined || maximum === undefined) return type ?? ''
   return `${type} ${minimum} to ${maximum === Number.MAX_SAFE_INTEGER ? '…' : maximum}`

@@ -29,10 +29,17 @@ export function explain(gateway: Gateway, caller: Caller, { operation, model, mo
 }
 
 const keys = ['name', 'method', 'issuer', 'tenant', 'subject', 'scopes', 'spiffe', 'peer', 'profile'] as const
-const example = 'such as "subject=alice,issuer=https://login.example.com,tenant=acme,scopes=models admin", or anyone'
+const example =
+  'such as "subject=alice,issuer=https://login.example.com,tenant=acme,scopes=models admin", or anyone, or a full name such as key:robot'
 
-/** A caller as it is written in a command. Of who shows a token, the issuer is a part of the name. */
-export function readCaller(text: string): Caller {
+/** A caller as it is written in a command: its full name, if the configuration says all about it, or what it has shown. */
+export function readCaller(text: string, gateway: Gateway): Caller {
+  if (!/^(key|mtls|mesh):/.test(text)) return readShown(text)
+  return gateway.callerNamed(text) ?? failWith(`--as ${text}: no such caller by \`auth\` of this configuration`)
+}
+
+/** Of who shows a token, the issuer is a part of the name. */
+function readShown(text: string): Caller {
   const given = new Map<string, string>(text === 'anyone' ? [['method', 'none']] : [])
   for (const pair of text === 'anyone' ? [] : text.split(',')) {
     const [, key = '', value = ''] = /^\s*(\w+)=(.*)$/s.exec(pair) ?? []

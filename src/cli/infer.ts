@@ -13,6 +13,8 @@ export interface InferOptions {
   readonly url: string
   readonly modelVersion?: string
   readonly tokenFile?: string
+  readonly apiKeyFile?: string
+  readonly apiKeyHeader: string
   readonly ca?: string
   readonly cert?: string
   readonly key?: string
@@ -32,7 +34,7 @@ export async function infer(model: string, options: InferOptions): Promise<void>
   const target = `${url.replace(/\/$/, '')}/v2/models/${encodeURIComponent(model)}${version}/infer`
   if (!/^https?:$/.test(URL.parse(target)?.protocol ?? '')) failWith(`--url ${url}: this is no URL of http or https`)
   const credentials = await readCredentials(options)
-  const { status, text } = await post(target, body, { ...credentials, headers: await readToken(options) }).catch(
+  const { status, text } = await post(target, body, { ...credentials, headers: await readProof(options) }).catch(
     (error: NodeJS.ErrnoException) => failWith(explain(options, error)),
   )
   if (status === 200) process.stdout.write(`${text}\n`)
@@ -42,8 +44,10 @@ export async function infer(model: string, options: InferOptions): Promise<void>
 const unauthenticated = refusals.unauthenticated.status
 const tokenHint = '\n  `export PENSTOCK_TOKEN=$(npx penstock token)` gets one from a gateway with a development issuer'
 
-async function readToken({ tokenFile }: InferOptions): Promise<OutgoingHttpHeaders> {
+async function readProof({ tokenFile, apiKeyFile, apiKeyHeader }: InferOptions): Promise<OutgoingHttpHeaders> {
   const token = tokenFile === undefined ? process.env['PENSTOCK_TOKEN'] : String(await read(tokenFile))
+  const key = apiKeyFile === undefined ? undefined : String(await read(apiKeyFile))
+  if (key !== undefined) return { [apiKeyHeader]: key.trim() }
   return token?.trim() ? { authorization: `Bearer ${token.trim()}` } : {}
 }
 

@@ -19,8 +19,7 @@ export async function serve(path: string): Promise<void> {
   const { running } = started
   const asked = stopSignal()
   const token = await running.gateway.trialToken()
-  const proof = token === undefined ? '' : `-H 'authorization: Bearer ${token}' `
-  process.stdout.write(banner(running, curlCredentials(file.config) + proof))
+  process.stdout.write(banner(running, curlCredentials(file.config, token)))
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
   const { areConnectionsClosed, areWorkersGone } = await running.stop()
@@ -155,11 +154,19 @@ Try it:
 }
 
 /** What curl must be told: the authority that `penstock cert` puts beside a certificate, and whose certificate to show. */
-function curlCredentials({ edge: { tls } }: Config): string {
-  if (!tls) return ''
+function curlCredentials({ edge: { tls }, auth }: Config, token: string | undefined): string {
+  const shown = auth === 'none' ? '' : proofOf(auth, token)
+  if (!tls) return shown
   const authority = join(dirname(tls.certificates[0]!.cert), 'ca.pem')
   const trusted = existsSync(authority) ? `--cacert ${quoted(relative(process.cwd(), authority))} ` : ''
-  return tls.clientCa === undefined ? trusted : `${trusted}--cert CLIENT.pem --key CLIENT-key.pem `
+  const isAsked = tls.clientCa !== undefined && (tls.clientAuth === 'required' || shown === '')
+  return `${trusted}${isAsked ? '--cert CLIENT.pem --key CLIENT-key.pem ' : ''}${shown}`
+}
+
+/** What says who is calling; in capitals what only the reader has. */
+function proofOf({ jwt, apiKeys }: Exclude<Config['auth'], 'none'>, token: string | undefined): string {
+  if (jwt) return `-H 'authorization: Bearer ${token ?? 'TOKEN'}' `
+  return apiKeys ? `-H '${apiKeys.header}: KEY' ` : ''
 }
 
 /** A line that works when it is pasted. */

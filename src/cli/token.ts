@@ -14,6 +14,7 @@ export interface TokenOptions {
 export async function token({ admin, scope: scopes, lifetime, ...wish }: TokenOptions): Promise<void> {
   const lifetimeS = lifetime === undefined ? undefined : Number(lifetime)
   if (lifetimeS !== undefined && !Number.isInteger(lifetimeS)) failWith(`--lifetime ${lifetime}: expected seconds`)
+  if (scopes?.some((each) => each.includes(','))) failWith(`--scope ${scopes.join(' ')}: separate scopes with spaces`)
   const { status, text } = await post(`${admin.replace(/\/$/, '')}/admin/tokens`, { ...wish, scopes, lifetimeS })
   const answer = parse(text)
   if (status !== 200 || answer.token === undefined) failWith(`${status}: ${answer.error ?? text.slice(0, 200)}`)

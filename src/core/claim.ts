@@ -16,6 +16,8 @@ export class Claim {
   /** On the clock's monotonic scale, milliseconds. */
   deadline: number
   priority: Priority
+  /** One for all that are early. */
+  #progress = { hasBegun: false }
   readonly #call: Call
   readonly #terms: Terms
 
@@ -37,12 +39,22 @@ export class Claim {
     this.#call.onGone(callback)
   }
 
+  /** Whether it was in a batch that was run, or is. */
+  get hasBegun(): boolean {
+    return this.#progress.hasBegun
+  }
+
+  begin(): void {
+    this.#progress.hasBegun = true
+  }
+
   /** The same claim, due so much sooner: what is left may serve for something else. */
   early(ms: number = 0): Claim {
     if (ms === 0) return this
     const early = new Claim(this.#call, this.caller, this.#terms)
     early.deadline = this.deadline - ms
     early.priority = this.priority
+    early.#progress = this.#progress
     return early
   }
 

@@ -31,7 +31,8 @@ export class Redis {
   readonly #client: Client
   readonly #unanswered = new Set<Promise<unknown>>()
   #errors = 0
-  #wasUp = false
+  /** Undefined until it is known for the first time. */
+  #wasUp: boolean | undefined
   #isClosed = false
   #lastProblem = 'there is no connection'
 

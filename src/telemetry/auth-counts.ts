@@ -15,40 +15,44 @@ export interface TokenState {
   readonly revocationsAgeS: number | undefined
 }
 
-type Labels = Readonly<Record<string, string>>
-
-/** Counts by labels. */
+/** Counts by the values of one label or two. */
 class Tally {
-  readonly #counts = new Map<string, { readonly labels: Labels; count: number }>()
+  readonly #counts = new Map<string, Map<string, number>>()
 
-  add(labels: Labels): void {
-    const name = Object.values(labels).join(' ')
-    const entry = this.#counts.get(name)
-    if (entry) entry.count++
-    else this.#counts.set(name, { labels, count: 1 })
+  add(first: string, second: string = ''): void {
+    const own = this.#counts.get(first)
+    if (own) own.set(second, (own.get(second) ?? 0) + 1)
+    else this.#counts.set(first, new Map([[second, 1]]))
   }
 
-  get entries(): Iterable<{ readonly labels: Labels; readonly count: number }> {
-    return this.#counts.values()
+  get entries(): { readonly values: readonly [string, string]; readonly count: number }[] {
+    return [...this.#counts].flatMap(([first, own]) =>
+      [...own].map(([second, count]) => ({ values: [first, second] as const, count })),
+    )
   }
 }
 
 export class AuthCounts {
-  readonly tallies = { identified: new Tally(), refused: new Tally(), untrusted: new Tally() }
+  readonly tallies = { identified: new Tally(), refused: new Tally(), untrusted: new Tally(), denied: new Tally() }
   /** Undefined where no tokens are taken. */
   tokens: () => TokenState | undefined = () => undefined
 
   identified(method: string): void {
-    this.tallies.identified.add({ method })
+    this.tallies.identified.add(method)
   }
 
   refused(method: string, reason: string): void {
-    this.tallies.refused.add({ method, reason })
+    this.tallies.refused.add(method, reason)
+  }
+
+  /** A known caller wanted what it may not. */
+  denied(operation: string): void {
+    this.tallies.denied.add(operation)
   }
 
   /** A field of a request head that claims what its sender may not say. */
   untrusted(header: string, reason: string): void {
-    this.tallies.untrusted.add({ header, reason })
+    this.tallies.untrusted.add(header, reason)
   }
 }
 
@@ -73,6 +77,12 @@ function registerTallies({ tallies }: AuthCounts, registers: Registry[]): void {
       tally: tallies.refused,
     },
     {
+      name: 'penstock_access_denials_total',
+      help: 'Requests that access denied to who sent them, by operation; also where they were answered as if nothing was there.',
+      labelNames: ['operation'],
+      tally: tallies.denied,
+    },
+    {
       name: 'penstock_untrusted_headers_total',
       help: 'Fields that claim what only a trusted proxy may say, and were left out.',
       labelNames: ['header', 'reason'],
@@ -87,7 +97,8 @@ function registerTallies({ tallies }: AuthCounts, registers: Registry[]): void {
       registers,
       collect() {
         this.reset()
-        for (const { labels, count } of tally.entries) this.inc(labels, count)
+        for (const { values, count } of tally.entries)
+          this.inc(Object.fromEntries(labelNames.map((name, i) => [name, values[i]!])), count)
       },
     })
   }

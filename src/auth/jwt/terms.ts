@@ -14,7 +14,7 @@ const claimsOptions = z.strictObject({
     .describe('Claim with the scopes, as a list or as text with spaces between. A token may lack it.'),
   profile: claim
     .default('profile')
-    .describe('Claim that says how much of an answer the caller may see. A token may lack it.'),
+    .describe('Claim that says how much of an answer the caller may see. A token may lack it. Nothing goes by it yet.'),
 })
 
 /** Media types may leave `application/` out, and letters are the same in both cases (RFC 7515 section 4.1.9). */

@@ -44,6 +44,6 @@ export class ExactStore implements RemoteStore {
   }
 
   left(quota: Quota, now: number): number {
-    return leftOf(quota, now)
+    return leftOf(quota, quota, now)
   }
 }

@@ -23,8 +23,15 @@ export class Lease {
   /** What could not be had. */
   #missed = 0
 
-  constructor(terms: LeaseTerms, now: number) {
+  /** What Redis said is left beside what is held here, and when. */
+  left: number
+  leftAt: number
+
+  /** `burst` is what is left as long as nothing is known. */
+  constructor(terms: LeaseTerms, burst: number, now: number) {
     this.#terms = terms
+    this.left = burst
+    this.leftAt = now
     this.#usedAt = now
   }
 

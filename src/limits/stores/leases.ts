@@ -57,7 +57,8 @@ export class LeaseStore implements RemoteStore {
   }
 
   left(quota: Quota, now: number): number {
-    return Math.min(quota.rule.bucket.burst, leftOf(quota, now) + Math.max(0, this.#leaseOf(quota, now).units))
+    const lease = this.#leaseOf(quota, now)
+    return Math.min(quota.rule.bucket.burst, leftOf(quota, lease, now) + Math.max(0, lease.units))
   }
 
   /** Each by itself: in what the others find there is no telling beforehand. */
@@ -111,7 +112,7 @@ export class LeaseStore implements RemoteStore {
       if ('problem' in reply) return false
       const [drawn, waitMs, left] = reply.value as [number, number, number]
       const now = this.#clock.now()
-      note(quota, left, now)
+      note(lease, left, now)
       lease.drew(drawn, { wanted, least, waitMs }, now)
       this.#trim(quota, lease)
       return true
@@ -132,7 +133,7 @@ export class LeaseStore implements RemoteStore {
   }
 
   #open(quota: Quota, now: number): Held {
-    const held = { quota, lease: new Lease(quota.rule.lease, now) }
+    const held = { quota, lease: new Lease(quota.rule.lease, quota.rule.bucket.burst, now) }
     this.#held.set(quota.key, held)
     if (this.#held.size > this.#max) this.#end(this.#held.values().next().value!)
     if (!this.#isClosed) this.#cancelSweep ??= this.#clock.after(sweepMs, () => this.#sweep())

@@ -27,13 +27,19 @@ export function giveBack(link: RedisLink, quota: Quota, units: number): void {
     void link.call((client) => give.run(client, [quota.key], [...bucketOf(quota), units], 0))
 }
 
+/** What Redis said is left of a bucket, and when. */
+interface Noted {
+  left: number
+  leftAt: number
+}
+
 /** Remembers what Redis said is left. */
-export function note(quota: Quota, left: number, now: number): void {
-  quota.left = left
-  quota.leftAt = now
+export function note(noted: Noted, left: number, now: number): void {
+  noted.left = left
+  noted.leftAt = now
 }
 
 /** What is left by now of what Redis said, if nobody else took of it. */
-export function leftOf({ rule: { bucket }, left, leftAt }: Quota, now: number): number {
+export function leftOf({ rule: { bucket } }: Quota, { left, leftAt }: Noted, now: number): number {
   return Math.min(bucket.burst, left + (now - leftAt) / bucket.msPerUnit)
 }
