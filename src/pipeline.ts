@@ -48,6 +48,7 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
   const claim = new Claim(call, caller.name, route.terms)
   const permit = await steps.limits.admit({ caller, route: route.name, model: route.model, priority: claim.priority })
   if (isRefusal(permit)) return permit
+  claim.onRan((computeMs) => permit.settle(computeMs))
   try {
     const target = steps.router.choose(route, call)
     if (isRefusal(target)) return target
@@ -61,9 +62,7 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     if (isRefusal(request)) return request
     journal.rows = request.rows
     claim.tighten(request)
-
-    journal.predictedMs = target.lane.predict(request, claim)
-    const over = await permit.charge(request.rows, journal.predictedMs)
+    const over = await permit.charge(request.rows, target.lane.predict(request, claim))
     if (over) return over
     const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
     const { id, wanted } = request
@@ -75,6 +74,7 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     journal.fell(instead.kind, done.code)
     return { ...answer, version: instead.version ?? answer.version, outputs: instead.outputs, fallback: instead.kind }
   } finally {
-    permit.release(claim.hasBegun ? journal.ownComputeMs : 0)
+    if (claim.hasBegun) permit.leave()
+    else permit.release()
   }
 }

@@ -165,5 +165,6 @@ test('compute that was taken is charged when the deadline has passed meanwhile',
   const headers = { 'x-request-timeout-ms': '300' }
   const { status } = await ask(gateway, 'carol', 'spent', { body: long, headers })
   assert.equal(status, 504)
+  assert.equal((await ask(gateway, 'bob', 'spent', { body: rows(1, 1) })).status, 200, 'the run before it is over')
   assertLimited(await ask(gateway, 'carol', 'spent', { body: rows(1, 1) }), 'compute')
 })

@@ -14,8 +14,9 @@ export interface Claim {
   readonly gone: boolean
   /** One callback at a time. */
   onGone(callback: () => void): void
-  /** Told when it is in a batch: what that takes is taken, whether or not anybody still waits. */
+  /** Told when it is in a batch, and what that took, its share in milliseconds, whether or not anybody still waits. */
   begin?(): void
+  ran?(computeMs: number): void
 }
 
 export interface Done {
@@ -69,6 +70,10 @@ export class Job {
   begin(): void {
     this.state = 'running'
     this.#claim.begin?.()
+  }
+
+  ran(computeMs: number): void {
+    this.#claim.ran?.(computeMs)
   }
 
   settle(outcome: Done | Refusal): void {

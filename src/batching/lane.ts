@@ -233,6 +233,7 @@ export class Lane {
     curve.learn(batchRows, computeMs)
     onRun(batchRows, computeMs)
     jobs.forEach((job, i) => {
+      job.ran((computeMs * job.work.rows) / batchRows)
       job.settle({ outputs: ran.outputs[i]!, batchRows, queueMs: startedAt - job.queuedAt, computeMs })
     })
   }

@@ -17,7 +17,7 @@ export class Claim {
   deadline: number
   priority: Priority
   /** One for all that are early. */
-  #progress = { hasBegun: false }
+  #progress: { hasBegun: boolean; onRan?: (computeMs: number) => void } = { hasBegun: false }
   readonly #call: Call
   readonly #terms: Terms
 
@@ -46,6 +46,15 @@ export class Claim {
 
   begin(): void {
     this.#progress.hasBegun = true
+  }
+
+  /** Told what it took of a worker, its share of the run in milliseconds, which may be long after it was answered. */
+  ran(computeMs: number): void {
+    this.#progress.onRan?.(computeMs)
+  }
+
+  onRan(callback: (computeMs: number) => void): void {
+    this.#progress.onRan = callback
   }
 
   /** The same claim, due so much sooner: what is left may serve for something else. */

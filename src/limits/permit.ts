@@ -13,10 +13,11 @@ export interface Permit {
    * the buckets that count these: from all or none. A request that is refused here still counts as one.
    */
   charge(rows: number, predictedMs: number | undefined): undefined | Refusal | Promise<undefined | Refusal>
-  /**
-   * Once, whatever became of the request. `computeMs` is what it took of a worker, to which buckets of compute are set
-   * right; undefined if nothing ran.
-   */
+  /** Gives the places back. */
+  leave(): void
+  /** Sets buckets of compute right, once, to what the request took of a worker in milliseconds. */
+  settle(computeMs: number): void
+  /** Both, for a request of which nothing is under way any more. */
   release(computeMs?: number): void
   /** Where the tightest limit stands: names and values of header fields, in turn. */
   fields(): readonly string[]
@@ -25,7 +26,13 @@ export interface Permit {
 const nothing: readonly string[] = []
 
 /** For a request that no limit holds for. */
-export const noPermit: Permit = { charge: () => undefined, release: () => {}, fields: () => nothing }
+export const noPermit: Permit = {
+  charge: () => undefined,
+  leave: () => {},
+  settle: () => {},
+  release: () => {},
+  fields: () => nothing,
+}
 
 export class HeldPermit implements Permit {
   readonly #binding: Binding
@@ -33,7 +40,8 @@ export class HeldPermit implements Permit {
   readonly #taking: Taking
   readonly #clock: Clock
   #charged: readonly Demand[] = []
-  #isReleased = false
+  #hasLeft = false
+  #isSettled = false
 
   constructor(binding: Binding, caps: Caps, taking: Taking, clock: Clock) {
     this.#binding = binding
@@ -50,11 +58,21 @@ export class HeldPermit implements Permit {
     return taken instanceof Promise ? taken.then((outcome) => this.#keep(outcome)) : this.#keep(taken)
   }
 
-  release(computeMs = 0): void {
-    if (this.#isReleased) return
-    this.#isReleased = true
+  leave(): void {
+    if (this.#hasLeft) return
+    this.#hasLeft = true
     this.#caps.leave(this.#binding.caps)
+  }
+
+  settle(computeMs: number): void {
+    if (this.#isSettled) return
+    this.#isSettled = true
     this.#settle(computeMs)
+  }
+
+  release(computeMs = 0): void {
+    this.leave()
+    this.settle(computeMs)
   }
 
   fields(): readonly string[] {
@@ -68,7 +86,7 @@ export class HeldPermit implements Permit {
     if (isRefusal(taken)) return taken
     this.#charged = taken
     // It was given up while Redis was asked.
-    if (this.#isReleased) this.#settle(0)
+    if (this.#isSettled) this.#settle(0)
     return undefined
   }
 

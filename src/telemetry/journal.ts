@@ -26,8 +26,6 @@ export class Journal {
   batchRows = 0
   queueMs = 0
   computeMs = 0
-  /** Expected share of a run; undefined if nobody knows. */
-  predictedMs: number | undefined
   totalMs = 0
   outcome: Outcome | undefined
   /** What answered in the version's place, and why that could not. */
@@ -55,11 +53,6 @@ export class Journal {
     this.batchRows = done.batchRows
     this.queueMs = done.queueMs
     this.computeMs = done.computeMs
-  }
-
-  /** Its share of the run, milliseconds; what was expected of one whose end nobody waited for. */
-  get ownComputeMs(): number | undefined {
-    return this.batchRows === 0 ? this.predictedMs : (this.computeMs * this.rows) / this.batchRows
   }
 
   fell(kind: FallbackKind, code: RefusalCode): void {
