@@ -58,9 +58,9 @@ async function measure({ quick, say }: BenchOptions): Promise<Report> {
     for (let i = 0; i < pace.rounds; i++) {
       await using asks = await GatewayProcess.start({ models, auth: { jwt, access }, limits: { rules } })
       await using open = await GatewayProcess.start({ models })
-      const round = await compare({ generator, asks, open, shown, ...pace })
-      rounds.push(round)
-      say(`  round ${i + 1}: ${round.guardedUs.toFixed(1)} µs over ${round.openUs.toFixed(1)}`)
+      const pair = await compare({ generator, asks, open, shown, ...pace })
+      rounds.push(pair)
+      say(`  round ${i + 1}: ${pair.guardedUs.toFixed(1)} µs over ${pair.openUs.toFixed(1)}`)
     }
   } finally {
     await rm(folder, { recursive: true })
@@ -117,8 +117,8 @@ async function makeIssuer(): Promise<{ readonly folder: string; readonly token: 
 }
 
 function report(rounds: readonly Round[]): Report {
-  const guardedUs = spreadOf(rounds.map((round) => round.guardedUs))
-  const openUs = spreadOf(rounds.map((round) => round.openUs))
+  const guardedUs = spreadOf(rounds.map((each) => each.guardedUs))
+  const openUs = spreadOf(rounds.map((each) => each.openUs))
   const ratio = guardedUs.median / openUs.median
   return {
     figures: {
