@@ -26,10 +26,10 @@ export const apiKeyOptions = z.strictObject({
 
 export type ApiKeyOptions = z.output<typeof apiKeyOptions>
 
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, { error: 'expected letters, digits, _ and -' })
+const idText = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, { error: 'expected letters, digits, _ and -' })
 
 const keySchema = z.strictObject({
-  id: name.describe('Names the caller, `key:ID` in full, and is the part of the key before the dot.'),
+  id: idText.describe('Names the caller, `key:ID` in full, and is the part of the key before the dot.'),
   // A refinement, because what was found may be the key itself, and is not to be shown.
   sha256: z
     .string()

@@ -98,7 +98,7 @@ function registerTallies({ tallies }: AuthCounts, registers: Registry[]): void {
       collect() {
         this.reset()
         for (const { values, count } of tally.entries)
-          this.inc(Object.fromEntries(labelNames.map((name, i) => [name, values[i]!])), count)
+          this.inc(Object.fromEntries(labelNames.map((label, i) => [label, values[i]!])), count)
       },
     })
   }
