@@ -204,7 +204,7 @@ test('a mistake names file, line, path, what was found and what was expected', (
       'f.yaml:4: shape.radius: too small: expected number to be >=0, found -1',
     ],
     ['name: a\nshape:\n  kind: square', 'f.yaml:2: shape.side: is missing: expected number'],
-    ['name: a\nlist: 7', 'f.yaml:2: list: expected array, found 7'],
+    ['name: a\nlist: 7', 'f.yaml:2: list: expected a list, found 7'],
     [
       'name: a\nlist:\n  - x: 1\n  - x: two\n    z: 3',
       'f.yaml:4: list[1].x: expected number, found "two"',
