@@ -2,12 +2,13 @@
  * The composition root: a configuration becomes a gateway here, by plain constructor calls. Concepts do not import each
  * other; what one needs of another is passed from this file.
  */
+import { mayNot } from './auth/access.ts'
 import type { Shown } from './auth/auth.ts'
 import type { Minting } from './auth/jwt/issuer.ts'
 import { redact, type Config, type ConfigFile } from './config.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
-import type { Caller, Operation } from './core/caller.ts'
+import { strangerCalled, type Caller, type Operation } from './core/caller.ts'
 import type { Origin } from './core/origin.ts'
 import { isRefusal, refuse, type Refusal } from './core/refusal.ts'
 import { showSpec } from './core/signature.ts'
@@ -87,15 +88,7 @@ export async function createGateway(
 type Parts = Wiring & { readonly security: Security }
 
 /** Whoever is on this machine. */
-const localCaller: Caller = {
-  name: 'local',
-  method: 'none',
-  tenant: '',
-  subject: '',
-  scopes: [],
-  spiffe: undefined,
-  profile: undefined,
-}
+const localCaller = strangerCalled('local')
 
 /** How long workers have to leave that nobody waits for. */
 const leaveMs = 5_000
@@ -158,7 +151,7 @@ export class Gateway {
     if (isRefusal(caller) || access.decide(caller, operation, '', '').isAllowed) return caller
     return caller.method === 'none'
       ? refuse('unauthenticated', 'show who is calling, as on the listener for clients')
-      : refuse('forbidden', `the caller may not do this: ${operation}`)
+      : mayNot(operation)
   }
 
   /** Makes a token for development. */

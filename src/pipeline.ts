@@ -62,7 +62,7 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     if (isRefusal(request)) return request
     journal.rows = request.rows
     claim.tighten(request)
-    const over = await permit.charge(request.rows, target.lane.predict(request, claim))
+    const over = await permit.charge(request.rows, () => target.lane.predict(request, claim))
     if (over) return over
     const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
     const { id, wanted } = request

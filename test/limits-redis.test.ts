@@ -85,16 +85,16 @@ for (const { kind, exact } of kinds) {
     const rule = { name: 'compute', cost: 'computeMs', rate: 100, per: 'hour', exact, leaseMs: 10 }
     const [one, other] = await Promise.all([gatewayOn(t, server, rule), gatewayOn(t, server, rule)])
     const permit = permitOf(await one.limits.admit(alice()))
-    assert.equal(await permit.charge(1, 80), undefined)
-    assert.match(refusalOf(await permitOf(await other.limits.admit(alice())).charge(1, 60)).message, /"compute"/)
+    assert.equal(await permit.charge(1, () => 80), undefined)
+    assert.match(refusalOf(await permitOf(await other.limits.admit(alice())).charge(1, () => 60)).message, /"compute"/)
     permit.release(20)
     await until('it was given back', async () => {
       const second = permitOf(await other.limits.admit(alice()))
-      return (await second.charge(1, 60)) === undefined
+      return (await second.charge(1, () => 60)) === undefined
     })
     const third = permitOf(await other.limits.admit(alice()))
-    refusalOf(await third.charge(1, 30))
-    assert.match(refusalOf(await third.charge(1, 101)).message, /at most 100/)
+    refusalOf(await third.charge(1, () => 30))
+    assert.match(refusalOf(await third.charge(1, () => 101)).message, /at most 100/)
   })
 
   test(

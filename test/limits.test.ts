@@ -36,7 +36,8 @@ test('in any time no more is let in than the burst and what comes back in that t
       clock.pass(draw(10) === 0 ? draw(2_000) : draw(idle) / 2)
       const units = 1 + draw(burst)
       const permit = limits.admit(alice())
-      if (!isRefusal(permit) && !(permit as Permit).charge(units, undefined)) spent.push({ at: clock.now(), units })
+      if (!isRefusal(permit) && !(permit as Permit).charge(units, () => undefined))
+        spent.push({ at: clock.now(), units })
     }
     const most = burstOf(spent, rate / 1_000)
     assert.ok(most <= burst + 1e-3, `${most} of ${burst}`)
@@ -105,7 +106,7 @@ test('a rule holds for those in `where`, and costs others nothing', () => {
   assert.equal(admitted(made, carol), 100)
   const permit = permitOf(made.limits.admit(carol()))
   assert.equal(permit, made.limits.admit(bob()))
-  assert.deepEqual([permit.charge(1, 1), permit.fields()], [undefined, []])
+  assert.deepEqual([permit.charge(1, () => 1), permit.fields()], [undefined, []])
 })
 
 test('the tightest of several limits decides, and a refusal takes nothing of the others', () => {
@@ -163,7 +164,7 @@ test('rows are taken once they are known: all buckets give them, or none does', 
     { name: 'wide', cost: 'row', rate: 100 },
     { name: 'narrow', cost: 'row', rate: 30, by: ['caller'] },
   ])
-  const charge = (asks: Asker, rows: number) => permitOf(made.limits.admit(asks())).charge(rows, undefined)
+  const charge = (asks: Asker, rows: number) => permitOf(made.limits.admit(asks())).charge(rows, () => undefined)
   assert.equal(charge(alice, 20), undefined)
   assert.match(refusalOf(charge(alice, 20)).message, /"narrow"/)
   assert.equal(charge(alice, 10), undefined)
@@ -178,11 +179,14 @@ test('rows are taken once they are known: all buckets give them, or none does', 
 
 test('a request for more than the burst is refused for good, and told the most', () => {
   const { limits } = limitsWith([{ name: 'rows', cost: 'row', rate: 100, burst: 40 }])
-  const refusal = refusalOf(permitOf(limits.admit(alice())).charge(41, undefined))
+  const refusal = refusalOf(permitOf(limits.admit(alice())).charge(41, () => undefined))
   assert.deepEqual([refusal.status, refusal.code], [429, 'rate_limited'])
   assert.match(refusal.message, /"rows".* 40 rows/)
   assert.ok(refusal.retryAfterS === undefined || refusal.retryAfterS === Infinity)
-  assert.equal(permitOf(limits.admit(alice())).charge(40, undefined), undefined)
+  assert.equal(
+    permitOf(limits.admit(alice())).charge(40, () => undefined),
+    undefined,
+  )
 })
 
 test('compute is charged as predicted and set right by what it took', () => {
@@ -197,7 +201,10 @@ test('compute is charged as predicted and set right by what it took', () => {
   ] as const) {
     const { limits } = limitsWith([{ cost: 'computeMs', rate: 100 }])
     const permit = permitOf(limits.admit(alice()))
-    assert.equal(permit.charge(1, predicted), undefined)
+    assert.equal(
+      permit.charge(1, () => predicted),
+      undefined,
+    )
     assert.equal(left(permit), 100 - (predicted ?? 0))
     permit.release(took)
     assert.equal(left(permit), expected, `${predicted} ${took}`)
@@ -208,7 +215,10 @@ test('what a run took beyond all there was is owed, and nobody is let in until i
   const clock = new StillClock()
   const { limits } = limitsWith([{ cost: 'computeMs', rate: 100 }], { clock })
   const permit = permitOf(limits.admit(alice()))
-  assert.equal(permit.charge(1, 50), undefined)
+  assert.equal(
+    permit.charge(1, () => 50),
+    undefined,
+  )
   permit.release(300)
   assert.equal(refusalOf(limits.admit(alice())).retryAfterS, 3)
   clock.pass(1_900)

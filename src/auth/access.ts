@@ -84,7 +84,7 @@ export class Access {
     if (bits & bitOf(operation)) return undefined
     const { hides, absence, onDenied } = this.#tools
     onDenied(caller, operation, route.model)
-    if (bits !== 0 || !hides) return refuse('forbidden', `the caller may not do this: ${operation}`)
+    if (bits !== 0 || !hides) return mayNot(operation)
     const seesModel = [...route.targets.keys()].some((each) => this.sees(caller, route.model, each))
     return seesModel ? absence.version() : absence.model(asked.path)
   }
@@ -113,6 +113,11 @@ export class Access {
     models.set(model, versions)
     return versions
   }
+}
+
+/** For who may see that there is something, and do something else with it. */
+export function mayNot(operation: Operation): Refusal {
+  return refuse('forbidden', `the caller may not do this: ${operation}`)
 }
 
 function bitOf(operation: ModelOperation): number {

@@ -3,13 +3,13 @@
  * `ID.SECRET`, so that it is found by what may be known and compared by what may not.
  */
 import { hash, timingSafeEqual } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import * as z from 'zod'
 import type { Caller } from '../core/caller.ts'
 import type { Clock } from '../core/clock.ts'
 import { readDocument, type Mistake } from '../core/document.ts'
 import type { Headers } from '../core/origin.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
+import { WatchedFile, type Made } from './watched-file.ts'
 
 export const apiKeyOptions = z.strictObject({
   file: z
@@ -81,25 +81,28 @@ export interface ApiKeyTools {
 /** What anything is compared with that names no key: so that it takes as long. */
 const noKey = Buffer.alloc(32)
 
+type KeysById = ReadonlyMap<string, Key>
+
 export class ApiKeys {
   readonly #options: ApiKeyOptions
-  readonly #tools: ApiKeyTools
-  #keys: ReadonlyMap<string, Key>
-  #problem = ''
-  #isClosed = false
-  #cancelLook: () => void
+  readonly #clock: Clock
+  readonly #file: WatchedFile<KeysById>
 
-  private constructor(options: ApiKeyOptions, tools: ApiKeyTools, keys: ReadonlyMap<string, Key>) {
+  private constructor(options: ApiKeyOptions, clock: Clock, file: WatchedFile<KeysById>) {
     this.#options = options
-    this.#tools = tools
-    this.#keys = keys
-    this.#cancelLook = this.#lookLater()
+    this.#clock = clock
+    this.#file = file
   }
 
   /** Reads the file, or says what is wrong with it. */
-  static async create(options: ApiKeyOptions, tools: ApiKeyTools): Promise<ApiKeys | { mistakes: Mistake[] }> {
-    const read = await readKeys(options.file, new Map())
-    return 'mistakes' in read ? read : new ApiKeys(options, tools, read.keys)
+  static async create(
+    options: ApiKeyOptions,
+    { clock, onProblem }: ApiKeyTools,
+  ): Promise<ApiKeys | { readonly mistakes: Mistake[] }> {
+    const { file, reloadMs: everyMs } = options
+    const make = (bytes: Buffer, before: KeysById | undefined) => readKeys(file, bytes.toString(), before)
+    const opened = await WatchedFile.open({ file, everyMs, make, clock, onProblem })
+    return 'mistakes' in opened ? opened : new ApiKeys(options, clock, opened)
   }
 
   /** The field that carries a key. */
@@ -112,65 +115,33 @@ export class ApiKeys {
     const shown = headers[this.#options.header]
     if (shown === undefined) return undefined
     const dot = typeof shown === 'string' ? shown.indexOf('.') : -1
-    const key = dot < 0 ? undefined : this.#keys.get((shown as string).slice(0, dot))
+    const key = dot < 0 ? undefined : this.#file.current.get((shown as string).slice(0, dot))
     const isSame = timingSafeEqual(hash('sha256', String(shown), 'buffer'), key?.sha256 ?? noKey)
     if (!key || !isSame) return refuse('unauthenticated', 'the API key is not known')
-    if (key.expiresAt <= this.#tools.clock.epoch()) return refuse('unauthenticated', 'the API key has expired')
+    if (key.expiresAt <= this.#clock.epoch()) return refuse('unauthenticated', 'the API key has expired')
     return key.caller
   }
 
   /** Undefined for an id that no key has. */
   callerOf(id: string): Caller | undefined {
-    return this.#keys.get(id)?.caller
+    return this.#file.current.get(id)?.caller
   }
 
   close(): void {
-    this.#isClosed = true
-    this.#cancelLook()
-  }
-
-  #lookLater(): () => void {
-    return this.#tools.clock.after(this.#options.reloadMs, () => void this.#look())
-  }
-
-  async #look(): Promise<void> {
-    const read = await readKeys(this.#options.file, this.#keys)
-    if (this.#isClosed) return
-    if ('mistakes' in read) this.#report(read.mistakes)
-    else this.#take(read.keys)
-    this.#cancelLook = this.#lookLater()
-  }
-
-  /** Once for each problem, and not at every look. */
-  #report([first]: readonly Mistake[]): void {
-    const text = `${first!.file}: ${first!.message}`
-    if (text !== this.#problem) this.#tools.onProblem(first!)
-    this.#problem = text
-  }
-
-  #take(keys: ReadonlyMap<string, Key>): void {
-    this.#keys = keys
-    this.#problem = ''
+    this.#file.close()
   }
 }
 
-type ReadKeys = { readonly keys: ReadonlyMap<string, Key> } | { readonly mistakes: Mistake[] }
-
 /** Keys that are as they were stay the same objects, because much is remembered by caller. */
-async function readKeys(file: string, before: ReadonlyMap<string, Key>): Promise<ReadKeys> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => error)
-  if (typeof text !== 'string') {
-    const message = text.code === 'ENOENT' ? 'no such file' : `cannot be read (${text.code})`
-    return { mistakes: [{ file, message }] }
-  }
+function readKeys(file: string, text: string, before: KeysById | undefined): Made<KeysById> {
   const read = readDocument(file, text, keysSchema)
   if ('mistakes' in read) return read
   const keys = read.value.keys.map((entry): [string, Key] => {
     const same = JSON.stringify(entry)
-    const known = before.get(entry.id)
+    const known = before?.get(entry.id)
     return [entry.id, known?.text === same ? known : keyOf(entry, same)]
   })
-  return { keys: new Map(keys) }
+  return { value: new Map(keys) }
 }
 
 function keyOf({ id, sha256, tenant, scopes, profile, expires }: z.output<typeof keySchema>, text: string): Key {

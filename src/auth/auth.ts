@@ -3,7 +3,7 @@
  * another. A person's or machine's own proof (token, API key, or what a proxy has verified of a token) says who calls;
  * that of the workload at the other end (certificate, mesh) adds its SPIFFE id, or stands alone.
  */
-import type { Caller } from '../core/caller.ts'
+import { strangerCalled, type Caller } from '../core/caller.ts'
 import type { Headers, Origin } from '../core/origin.ts'
 import { isRefusal, Refusal } from '../core/refusal.ts'
 
@@ -117,8 +117,7 @@ const strangers = new WeakMap<Origin, Caller>()
 function strangerOf(origin: Origin, peer: string): Caller {
   const known = strangers.get(origin)
   if (known?.name === peer) return known
-  const stranger = { name: peer, method: 'none', tenant: '', subject: '', scopes: [], spiffe: undefined } as const
-  const caller = { ...stranger, profile: undefined }
+  const caller = strangerCalled(peer)
   strangers.set(origin, caller)
   return caller
 }

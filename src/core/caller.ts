@@ -23,6 +23,11 @@ export interface Caller {
 export const identityMethods = ['jwt', 'api-key', 'mtls', 'mesh', 'none'] as const
 export type IdentityMethod = (typeof identityMethods)[number]
 
+/** Who has shown nothing, and is known by a name of the gateway's own making, such as its address. */
+export function strangerCalled(name: string): Caller {
+  return { name, method: 'none', tenant: '', subject: '', scopes: [], spiffe: undefined, profile: undefined }
+}
+
 /** What somebody wants to do. */
 export const operations = ['infer', 'metadata', 'stats', 'admin.read', 'admin.write'] as const
 export type Operation = (typeof operations)[number]

@@ -27,8 +27,10 @@ const answerFields = [
 ].join(', ')
 const nothing: readonly string[] = []
 
+type Asking = Pick<Exchange, 'method' | 'headers'>
+
 /** Whether a browser asks on behalf of a page what it may send. */
-export function isPreflight({ method, headers }: Pick<Exchange, 'method' | 'headers'>): boolean {
+export function isPreflight({ method, headers }: Asking): boolean {
   const { origin, 'access-control-request-method': wanted } = headers
   return method === 'OPTIONS' && origin !== undefined && wanted !== undefined
 }
@@ -56,10 +58,9 @@ export class Cors {
   }
 
   /** What the answer to a preflight carries besides; nothing for an OPTIONS that is none. */
-  preflight(headers: IncomingHttpHeaders, methods: string): readonly string[] {
-    const { origin } = headers
-    if (origin === undefined || headers['access-control-request-method'] === undefined) return nothing
-    if (!this.#origins.has('*') && !this.#origins.has(origin)) return nothing
+  preflight(exchange: Asking, methods: string): readonly string[] {
+    const { origin } = exchange.headers
+    if (!isPreflight(exchange) || !(this.#origins.has('*') || this.#origins.has(origin!))) return nothing
     return [
       'access-control-allow-methods',
       methods,

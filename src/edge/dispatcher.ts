@@ -56,6 +56,7 @@ interface State {
 const inferTypes = ['application/json', 'application/octet-stream']
 const jsonOnly = ['application/json']
 const noFields: readonly string[] = []
+const nothing = () => undefined
 /** A request and its answer are under way for so long, or for a part of what the client gives if that is less. */
 const networkMs = 1
 const networkPart = 0.05
@@ -127,39 +128,24 @@ export class Dispatcher {
     const { serving } = this.#around
     const { method, headers, origin } = exchange
     const isDraining = this.#isDraining()
-    if (isOpen(asked)) {
-      this.#tell(exchange, asked.kind, reply, () => health(asked.kind, serving, isDraining))
-      return
-    }
+    const tell = (ask: () => Said | Refusal | undefined) => this.#tell(exchange, asked.kind, reply, ask)
+    if (isOpen(asked)) return tell(() => health(asked.kind, serving, isDraining))
     // A browser asks whether it may before it shows who is calling: it is told nothing but what the path takes.
-    if (isPreflight(exchange)) {
-      this.#tell(exchange, asked.kind, reply, () => undefined)
-      return
-    }
+    if (isPreflight(exchange)) return tell(nothing)
     const caller = await serving.steps.identify({ headers, origin, peer: asked.peer })
-    if (isRefusal(caller) && method !== 'OPTIONS') reply.refusal(caller)
-    else {
-      const nowhere = 'address' in asked && !isRefusal(caller) ? find(serving, caller, asked) : undefined
-      if (isRefusal(nowhere)) reply.refusal(nowhere)
-      else
-        this.#tell(exchange, asked.kind, reply, () => {
-          return isQuestion(asked) && !isRefusal(caller)
-            ? inform(asked, new View(serving, caller), isDraining)
-            : undefined
-        })
-    }
+    if (isRefusal(caller)) return method === 'OPTIONS' ? tell(nothing) : reply.refusal(caller)
+    const found = 'address' in asked ? find(serving, caller, asked) : undefined
+    if (isRefusal(found)) return reply.refusal(found)
+    return tell(() => (isQuestion(asked) ? inform(asked, new View(serving, caller), isDraining) : undefined))
   }
 
   /** Tells what is asked, if it is asked in the right way; undefined if that cannot be asked. */
-  #tell(
-    { method, headers }: Exchange,
-    kind: Operation['kind'],
-    reply: Reply,
-    ask: () => Said | Refusal | undefined,
-  ): void {
+  #tell(exchange: Exchange, kind: Operation['kind'], reply: Reply, ask: () => Said | Refusal | undefined): void {
+    const { method, headers } = exchange
     const allow = allowOf(kind)
     const said = method === 'GET' || method === 'HEAD' ? ask() : undefined
-    if (method === 'OPTIONS') reply.empty(204, ['allow', allow, ...(this.#cors?.preflight(headers, allow) ?? noFields)])
+    if (method === 'OPTIONS')
+      reply.empty(204, ['allow', allow, ...(this.#cors?.preflight(exchange, allow) ?? noFields)])
     else if (!said) reply.refusal(refuse('method_not_allowed', `this path takes ${allow}`), ['allow', allow])
     else if (!accepts(headers.accept, jsonOnly)) reply.refusal(notAcceptable())
     else if (isRefusal(said)) reply.refusal(said)

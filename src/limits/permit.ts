@@ -7,12 +7,15 @@ import { limitFields, type Standing } from './fields.ts'
 import type { Demand } from './quota.ts'
 import type { Taking } from './taking.ts'
 
+/** Milliseconds that a run is predicted to take; undefined if nobody knows. Asked only where a bucket counts compute. */
+export type Predict = () => number | undefined
+
 export interface Permit {
   /**
-   * Takes rows, and the compute that a run of them is predicted to take in milliseconds (undefined if nobody knows), from
-   * the buckets that count these: from all or none. A request that is refused here still counts as one.
+   * Takes rows, and the compute that a run of them is predicted to take, from the buckets that count these: from all or
+   * none. A request that is refused here still counts as one.
    */
-  charge(rows: number, predictedMs: number | undefined): undefined | Refusal | Promise<undefined | Refusal>
+  charge(rows: number, predict: Predict): undefined | Refusal | Promise<undefined | Refusal>
   /** Gives the places back. */
   leave(): void
   /** Sets buckets of compute right, once, to what the request took of a worker in milliseconds. */
@@ -50,10 +53,12 @@ export class HeldPermit implements Permit {
     this.#clock = clock
   }
 
-  charge(rows: number, predictedMs = 0): undefined | Refusal | Promise<undefined | Refusal> {
+  charge(rows: number, predict: Predict): undefined | Refusal | Promise<undefined | Refusal> {
     const { later } = this.#binding
     if (later.length === 0) return undefined
-    const demands = later.map((quota) => this.#taking.demand(quota, quota.rule.cost === 'row' ? rows : predictedMs))
+    const demands = later.map((quota) => {
+      return this.#taking.demand(quota, quota.rule.cost === 'row' ? rows : (predict() ?? 0))
+    })
     const taken = this.#taking.take(demands, this.#binding)
     return taken instanceof Promise ? taken.then((outcome) => this.#keep(outcome)) : this.#keep(taken)
   }

@@ -26,21 +26,6 @@ export interface TokenTools extends IssuerTools {
   readonly readRevoked?: ReadRevoked | undefined
 }
 
-/** For metrics; plain numbers. */
-export interface TokenState {
-  readonly hits: number
-  readonly misses: number
-  readonly verifying: number
-  readonly issuers: readonly {
-    readonly issuer: string
-    /** Since the keys were last seen; Infinity if they never were. */
-    readonly ageS: number
-    readonly failures: number
-    readonly brokenKeys: number
-  }[]
-  readonly revocationsAgeS: number | undefined
-}
-
 /** A token that is fine but for its signature, which nobody has looked at. */
 interface Suspect {
   readonly token: string
@@ -138,7 +123,8 @@ export class Tokens {
     return this.#settle(this.#payloads?.find(id) ?? 'revocations_unavailable')
   }
 
-  get state(): TokenState {
+  /** For metrics; plain numbers. Of an issuer, the age is that of its keys: Infinity if they never were seen. */
+  get state() {
     return {
       hits: this.#hits,
       misses: this.#misses,
