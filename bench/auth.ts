@@ -1,18 +1,14 @@
 /** What it costs to know who shows a token: one that was seen before, and a new one over what jose alone takes for it. */
-import { exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from 'jose'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { importJWK, jwtVerify } from 'jose'
 import { jwtOptions } from '../src/auth/jwt/options.ts'
 import { Tokens } from '../src/auth/jwt/tokens.ts'
 import { systemClock } from '../src/core/clock.ts'
 import { isRefusal } from '../src/core/refusal.ts'
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
+import { makeIssuer, terms } from './support/issuer.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import type { Slice, Spread } from './support/interleave.ts'
 
-const issuer = 'https://login.example.com'
-const audience = 'penstock'
 const algorithms = ['ES256', 'RS256'] as const
 /** More than are kept as verified, so that each is new again when its turn comes. */
 const newTokens = 600
@@ -74,19 +70,14 @@ interface Rig {
 }
 
 async function rigFor(algorithm: string): Promise<Rig> {
-  const { publicKey, privateKey } = await generateKeyPair(algorithm)
-  const jwk = { ...(await exportJWK(publicKey)), kid: 'bench', alg: algorithm }
-  const folder = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
-  const file = join(folder, 'keys.json')
-  await writeFile(file, JSON.stringify({ keys: [jwk] }))
-  const written = { issuers: [{ kind: 'jwks', issuer, audiences: [audience], file }], maxCached }
+  await using issuer = await makeIssuer(algorithm)
+  const written = { issuers: [issuer.option], maxCached }
   const tools = { clock: systemClock, random: () => 0, onProblem: () => undefined, onRefused: () => undefined }
   const opened = await Tokens.create(jwtOptions.parse(written), tools)
-  await rm(folder, { recursive: true })
   if (!(opened instanceof Tokens)) throw new Error(opened.mistakes[0]!.message)
-  const tokens = await Promise.all(Array.from({ length: newTokens }, (_, i) => tokenFor(i, algorithm, privateKey)))
-  const key = await importJWK(jwk, algorithm)
-  const checks = { algorithms: [algorithm], issuer, audience, clockTolerance: 30, requiredClaims: ['exp'] }
+  const tokens = await Promise.all(Array.from({ length: newTokens }, (_, i) => issuer.mint(claimsOf(i, algorithm))))
+  const key = await importJWK(issuer.jwk, algorithm)
+  const checks = { algorithms: [algorithm], ...terms, clockTolerance: 30, requiredClaims: ['exp'] }
   let [ourTurn, joseTurn] = [0, 0]
   return {
     tokens,
@@ -100,24 +91,11 @@ async function rigFor(algorithm: string): Promise<Rig> {
   }
 }
 
-/** As large as those of an identity provider. */
-function tokenFor(i: number, algorithm: string, key: CryptoKey): Promise<string> {
+/** So that tokens of both algorithms are as large as those of an identity provider. */
+function claimsOf(i: number, algorithm: string) {
   const filler = 'x'.repeat(algorithm === 'RS256' ? 20 : 200)
-  const claims = {
-    jti: `${i}-${filler}`,
-    tenant: 'clinic',
-    scope: 'openid models',
-    azp: 'portal',
-    email: 'a@example.com',
-  }
-  return new SignJWT(claims)
-    .setProtectedHeader({ alg: algorithm, kid: 'bench', typ: 'JWT' })
-    .setIssuer(issuer)
-    .setAudience(audience)
-    .setSubject('8f14e45f-ceea-467f-a0e6-d3b2a9c1e0aa')
-    .setIssuedAt()
-    .setExpirationTime('8h')
-    .sign(key)
+  const scope = 'openid models'
+  return { jti: `${i}-${filler}`, tenant: 'clinic', scope, azp: 'portal', email: 'a@example.com' }
 }
 
 /** A string of its own each time, as one that comes from a connection is. */

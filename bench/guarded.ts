@@ -1,18 +1,14 @@
 /** What it costs to ask who calls, what they may do and how much: a gateway that does over one that asks nobody. */
-import { exportJWK, generateKeyPair, SignJWT } from 'jose'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
+import { makeIssuer } from './support/issuer.ts'
 import { LoadGenerator, type HttpRequest } from './support/load.ts'
 import { GatewayProcess, pin } from './support/processes.ts'
 import { tabular, tabularRequest } from './support/requests.ts'
 
 const maxRatio = 1.12
 const setting = { wire: 'http', connections: 32, streams: 1 } as const
-const issuer = 'https://login.example.com'
-const audience = 'penstock'
+const claims = { tenant: 'clinic', scope: 'openid models', azp: 'portal', jti: 'x'.repeat(200) }
 
 /** Rules before the one that fits, and four buckets that never run dry. */
 const access = [
@@ -46,24 +42,21 @@ export const guarded: Bench = {
  */
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
   const plain = await tabularRequest()
-  const { folder, token } = await makeIssuer()
-  const jwt = { issuers: [{ kind: 'jwks', issuer, audiences: [audience], file: join(folder, 'keys.json') }] }
+  await using issuer = await makeIssuer('ES256')
+  const token = await issuer.mint(claims)
+  const jwt = { issuers: [issuer.option] }
   const models = { [tabular.model]: { version: tabular.version } }
   const shown = { ...plain, headers: { ...plain.headers, authorization: `Bearer ${token}` } }
   const pace = quick ? quickPace : fullPace
   const rounds: Round[] = []
-  try {
-    await using generator = new LoadGenerator()
-    pin(generator.pid, '1')
-    for (let i = 0; i < pace.rounds; i++) {
-      await using asks = await GatewayProcess.start({ models, auth: { jwt, access }, limits: { rules } })
-      await using open = await GatewayProcess.start({ models })
-      const pair = await compare({ generator, asks, open, shown, ...pace })
-      rounds.push(pair)
-      say(`  round ${i + 1}: ${pair.guardedUs.toFixed(1)} µs over ${pair.openUs.toFixed(1)}`)
-    }
-  } finally {
-    await rm(folder, { recursive: true })
+  await using generator = new LoadGenerator()
+  pin(generator.pid, '1')
+  for (let i = 0; i < pace.rounds; i++) {
+    await using asks = await GatewayProcess.start({ models, auth: { jwt, access }, limits: { rules } })
+    await using open = await GatewayProcess.start({ models })
+    const pair = await compare({ generator, asks, open, shown, ...pace })
+    rounds.push(pair)
+    say(`  round ${i + 1}: ${pair.guardedUs.toFixed(1)} µs over ${pair.openUs.toFixed(1)}`)
   }
   return report(rounds)
 }
@@ -96,24 +89,6 @@ async function compare({ generator, asks, open, shown, ...pace }: Rig): Promise<
     guardedUs: medianOf(pairs.map(({ a }) => cpuPerWork(a) * 1_000)),
     openUs: medianOf(pairs.map(({ b }) => cpuPerWork(b) * 1_000)),
   }
-}
-
-/** A folder with the keys of an issuer, and a token of it that is as large as those of an identity provider. */
-async function makeIssuer(): Promise<{ readonly folder: string; readonly token: string }> {
-  const { publicKey, privateKey } = await generateKeyPair('ES256')
-  const jwk = { ...(await exportJWK(publicKey)), kid: 'bench', alg: 'ES256' }
-  const folder = await mkdtemp(join(tmpdir(), 'penstock-bench-'))
-  await writeFile(join(folder, 'keys.json'), JSON.stringify({ keys: [jwk] }))
-  const claims = { tenant: 'clinic', scope: 'openid models', azp: 'portal', jti: 'x'.repeat(200) }
-  const token = await new SignJWT(claims)
-    .setProtectedHeader({ alg: 'ES256', kid: 'bench', typ: 'JWT' })
-    .setIssuer(issuer)
-    .setAudience(audience)
-    .setSubject('8f14e45f-ceea-467f-a0e6-d3b2a9c1e0aa')
-    .setIssuedAt()
-    .setExpirationTime('8h')
-    .sign(privateKey)
-  return { folder, token }
 }
 
 function report(rounds: readonly Round[]): Report {

@@ -1,17 +1,8 @@
 /** What callers may do and see, at the socket: rules, their order, and models that are kept from a caller. */
 import assert from 'node:assert/strict'
-import { hash } from 'node:crypto'
 import { test, type TestContext } from 'node:test'
-import { stringify } from 'yaml'
-import { folderWith, startGateway, tensor, type TestGateway } from './support/gateway.ts'
-
-const keyOf = (id: string) => `${id}.not-a-secret-because-it-is-a-test`
-
-interface Person {
-  readonly id: string
-  readonly tenant?: string
-  readonly scopes?: readonly string[]
-}
+import { keyOf, keysFor, type Person } from './support/api-keys.ts'
+import { startGateway, tensor, type TestGateway } from './support/gateway.ts'
 
 const people: readonly Person[] = [
   { id: 'alice', tenant: 'acme', scopes: ['models'] },
@@ -20,9 +11,7 @@ const people: readonly Person[] = [
 ]
 
 async function guarded(t: TestContext, access: readonly object[], more: object = {}): Promise<TestGateway> {
-  const keys = people.map((person) => ({ ...person, sha256: hash('sha256', keyOf(person.id)) }))
-  const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
-  return startGateway(t, { settings: { auth: { apiKeys: { file: `${folder}/keys.yaml` }, access, ...more } } })
+  return startGateway(t, { settings: { auth: { apiKeys: await keysFor(t, people), access, ...more } } })
 }
 
 async function ask(gateway: TestGateway, id: string | undefined, path: string, init: RequestInit = {}) {

@@ -1,6 +1,5 @@
 /** Who may ask and change what on the admin listener, what is written down of it, and tokens that are minted there. */
 import assert from 'node:assert/strict'
-import { hash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { request } from 'node:http'
@@ -8,6 +7,7 @@ import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { stringify } from 'yaml'
 import { wholeFile } from './support/client.ts'
+import { keyOf, keysFor } from './support/api-keys.ts'
 import { folderWith, startGateway, type TestGateway } from './support/gateway.ts'
 import { encode } from './support/issuer.ts'
 import { identity } from './support/onnx.ts'
@@ -202,12 +202,10 @@ test('without an issuer for development there is nothing to mint', async (t) => 
   assert.match(said.error, /development issuer/)
 })
 
-const keyOf = (id: string) => `${id}.not-a-secret-because-it-is-a-test`
-const people = { reader: ['r'], writer: ['w'], nobody: [], client: ['models'] }
+const rights = { reader: ['r'], writer: ['w'], nobody: [], client: ['models'] }
+const people = Object.entries(rights).map(([id, scopes]) => ({ id, scopes }))
 
 test('beyond loopback callers show who they are, and need the right for what they ask', async (t) => {
-  const keys = Object.entries(people).map(([id, scopes]) => ({ id, scopes, sha256: hash('sha256', keyOf(id)) }))
-  const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
   const access = [
     { who: { scopes: ['r'] }, operations: ['admin.read'] },
     { who: { scopes: ['w'] }, operations: ['admin.write'] },
@@ -216,7 +214,7 @@ test('beyond loopback callers show who they are, and need the right for what the
   ]
   const mesh = { mode: 'sidecar' }
   const settings = {
-    auth: { apiKeys: { file: `${folder}/keys.yaml` }, mesh: {}, access },
+    auth: { apiKeys: await keysFor(t, people), mesh: {}, access },
     mesh,
     admin: { host: '0.0.0.0', port: 0 },
   }

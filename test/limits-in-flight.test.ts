@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { connect as connectHttp2 } from 'node:http2'
 import { test, type TestContext } from 'node:test'
+import { keyOf } from './support/api-keys.ts'
 import { heldBytes, outcomes, until, wholeFile } from './support/client.ts'
-import { ask, assertLimited, echo, keyOf, limited, rows, standing } from './support/limited.ts'
+import { ask, assertLimited, echo, limited, rows, standing } from './support/limited.ts'
 import { liar, looping } from './support/models.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 

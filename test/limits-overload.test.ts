@@ -1,8 +1,9 @@
 /** A gateway whose own event loop is late: who can wait is refused first, and is let in again when it is over. */
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
+import { keyOf } from './support/api-keys.ts'
 import { samples, until } from './support/client.ts'
-import { ask, echo, keyOf, limited, rows } from './support/limited.ts'
+import { ask, echo, limited, rows } from './support/limited.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 /** Holds up every turn of the event loop, which is the gateway's too, for so long; until it is told 0. */

@@ -1,24 +1,21 @@
 /** Several proofs of who calls in one request, and callers without any: at the socket, behind a proxy of a mesh. */
 import assert from 'node:assert/strict'
-import { hash } from 'node:crypto'
 import { test, type TestContext } from 'node:test'
-import { stringify } from 'yaml'
-import { folderWith, startGateway, tensor, type TestGateway } from './support/gateway.ts'
+import { keyOf, keysFor } from './support/api-keys.ts'
+import { startGateway, tensor, type TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const store = { 'echo.onnx': identity('FP32', ['n', 1]) }
 const web = 'spiffe://cluster.local/ns/web/sa/page'
 const xfcc = { 'x-forwarded-client-cert': `By=spiffe://cluster.local/ns/a/sa/b;Hash=${'0'.repeat(64)};URI=${web}` }
-const key = { 'x-api-key': 'alice.not-a-secret-because-it-is-a-test' }
+const key = { 'x-api-key': keyOf('alice') }
 const wrongKey = { 'x-api-key': 'alice.wrong' }
 const brokenXfcc = { 'x-forwarded-client-cert': 'URI="' }
 const everything = ['infer', 'metadata']
 
 async function guarded(t: TestContext, access: readonly object[], more: object = {}): Promise<TestGateway> {
-  const keys = [{ id: 'alice', tenant: 'acme', sha256: hash('sha256', key['x-api-key']) }]
-  const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
-  const auth = { apiKeys: { file: `${folder}/keys.yaml` }, mesh: {}, access }
+  const auth = { apiKeys: await keysFor(t, [{ id: 'alice', tenant: 'acme' }]), mesh: {}, access }
   return startGateway(t, { store, settings: { auth, mesh: { mode: 'sidecar' }, ...more } })
 }
 

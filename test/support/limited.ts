@@ -1,12 +1,9 @@
 /** Gateways with limits, people with keys who call them, and what they are told about the limits. */
 import assert from 'node:assert/strict'
-import { hash } from 'node:crypto'
 import type { TestContext } from 'node:test'
-import { stringify } from 'yaml'
-import { folderWith, startGateway, tensor, type TestGateway } from './gateway.ts'
+import { keyOf, keysFor } from './api-keys.ts'
+import { startGateway, tensor, type TestGateway } from './gateway.ts'
 import { identity } from './onnx.ts'
-
-export const keyOf = (id: string) => `${id}.not-a-secret-because-it-is-a-test`
 
 /** Two tenants with two people in the first. */
 const people = [
@@ -27,10 +24,8 @@ export async function limited(
   rules: readonly object[],
   { access, limits, ...settings }: Settings = {},
 ): Promise<TestGateway> {
-  const keys = people.map((person) => ({ ...person, sha256: hash('sha256', keyOf(person.id)) }))
-  const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
   const all = [{ who: 'identified', operations: ['infer', 'metadata', 'stats'] }]
-  const auth = { apiKeys: { file: `${folder}/keys.yaml` }, access: access ?? all }
+  const auth = { apiKeys: await keysFor(t, people), access: access ?? all }
   const runtime = { executors: 1, watchdog: patient }
   return startGateway(t, { store, settings: { auth, runtime, limits: { rules, ...limits }, ...settings } })
 }
