@@ -71,7 +71,7 @@ function limitsOf(rule: object, redis?: Redis): { made: Limits; counts: LimitCou
 
 function callerOf(number: number): Caller {
   const name = `https://login.example.com/caller-${number}`
-  const rest = { subject: name, scopes: [], spiffe: undefined, profile: undefined }
+  const rest = { subject: name, scopes: [], claims: {}, spiffe: undefined, profile: undefined }
   return { name, method: 'jwt', tenant: `tenant-${number}`, ...rest }
 }
 

@@ -13,6 +13,7 @@ const person: Caller = {
   tenant: 'acme',
   subject: 'alice',
   scopes: ['read', 'models'],
+  claims: {},
   spiffe: undefined,
   profile: undefined,
 }

@@ -62,7 +62,7 @@ export function createWorkloads({ trustDomains, subjects }: WorkloadOptions, met
     const name = spiffe ?? commonName
     const found = rights.find(({ isSpiffe, fits }) => isSpiffe === (spiffe !== undefined) && fits(name))
     const { tenant = '', scopes = [], profile } = found ?? {}
-    return { name: `${method}:${name}`, method, tenant, subject: name, scopes, spiffe, profile }
+    return { name: `${method}:${name}`, method, tenant, subject: name, scopes, claims: {}, spiffe, profile }
   }
 }
 

@@ -56,6 +56,7 @@ function readShown(text: string): Caller {
     tenant: given.get('tenant') ?? '',
     subject,
     scopes: (given.get('scopes') ?? '').split(' ').filter((scope) => scope !== ''),
+    claims: {},
     spiffe: given.get('spiffe'),
     peer: given.get('peer'),
     profile: given.get('profile'),

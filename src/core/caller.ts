@@ -11,6 +11,8 @@ export interface Caller {
   /** Unique within its way of identification only; empty for who showed nothing. */
   readonly subject: string
   readonly scopes: readonly string[]
+  /** What else its token says of it in plain values, by name. */
+  readonly claims: Readonly<Record<string, string>>
   /** The SPIFFE id of the workload at the other end, if it has proved one. */
   readonly spiffe: string | undefined
   /** That of the workload through which it calls, where a trusted proxy of the mesh names both. */
@@ -25,7 +27,16 @@ export type IdentityMethod = (typeof identityMethods)[number]
 
 /** Who has shown nothing, and is known by a name of the gateway's own making, such as its address. */
 export function strangerCalled(name: string): Caller {
-  return { name, method: 'none', tenant: '', subject: '', scopes: [], spiffe: undefined, profile: undefined }
+  return {
+    name,
+    method: 'none',
+    tenant: '',
+    subject: '',
+    scopes: [],
+    claims: {},
+    spiffe: undefined,
+    profile: undefined,
+  }
 }
 
 /** What somebody wants to do. */

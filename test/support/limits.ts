@@ -54,7 +54,7 @@ export class StillClock implements Clock {
 }
 
 export function callerOf(name: string, tenant = ''): Caller {
-  return { name, method: 'jwt', tenant, subject: name, scopes: [], spiffe: undefined, profile: undefined }
+  return { name, method: 'jwt', tenant, subject: name, scopes: [], claims: {}, spiffe: undefined, profile: undefined }
 }
 
 /** Somebody who asks for something; always the same caller object for a name. */

@@ -76,7 +76,22 @@ function callerOf(claims: Claims, { issuer, claims: paths }: Terms): Caller | un
   const scopes = scopesOf(at(claims, paths.scopes, []))
   if (!isText(subject) || subject === '' || !isText(tenant) || !scopes) return undefined
   if (profile !== undefined && !isText(profile)) return undefined
-  return { name: `${issuer}/${subject}`, method: 'jwt', tenant, subject, scopes, spiffe: undefined, profile }
+  const name = `${issuer}/${subject}`
+  return { name, method: 'jwt', tenant, subject, scopes, claims: plainClaims(claims), spiffe: undefined, profile }
+}
+
+/** Of the token itself, not of whom it is about. */
+const ofToken: ReadonlySet<string> = new Set(['exp', 'iat', 'nbf', 'jti'])
+const maxPlainClaims = 32
+
+/** Those by which requests can be told apart. */
+function plainClaims(claims: Claims): Readonly<Record<string, string>> {
+  const plain = Object.entries(claims).flatMap(([name, value]): [string, string][] => {
+    if (ofToken.has(name) || name.length > maxTextLength) return []
+    if (isText(value)) return [[name, value]]
+    return typeof value === 'boolean' || Number.isFinite(value) ? [[name, String(value)]] : []
+  })
+  return Object.fromEntries(plain.slice(0, maxPlainClaims))
 }
 
 /** As text with spaces between (RFC 8693 section 4.2), or as a list. */
