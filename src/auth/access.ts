@@ -7,18 +7,17 @@ import { refuse, type Refusal } from '../core/refusal.ts'
 import type { RuleOptions } from './access-options.ts'
 import { matcherOf, type Matches } from '../core/glob.ts'
 
-/** What a route addresses, as far as access goes. */
+/** What a request addresses, as far as access goes. */
 interface Addressed {
   readonly model: string
-  /** Of requests that name none. */
+  /** That the client names, or else the usual one. */
   readonly version: string
   readonly targets: ReadonlyMap<string, unknown>
 }
 
-/** What a client names. */
+/** What a client calls the model. */
 interface Asked {
   readonly path: string
-  readonly version: string | undefined
 }
 
 export interface Decision {
@@ -77,15 +76,15 @@ export class Access {
     return rule < 0 ? denied : { isAllowed: this.#rules[rule]!.isAllowed, rule }
   }
 
-  /** Why an operation is not done; undefined if it may be. `path` is what the client calls the model. */
-  bars(caller: Caller, operation: ModelOperation, route: Addressed, asked: Asked): Refusal | undefined {
-    const version = asked.version ?? route.version
-    const bits = this.#bits(caller, route.model, version)
+  /** Why an operation is not done; undefined if it may be. */
+  bars(caller: Caller, operation: ModelOperation, addressed: Addressed, asked: Asked): Refusal | undefined {
+    const { model, version, targets } = addressed
+    const bits = this.#bits(caller, model, version)
     if (bits & bitOf(operation)) return undefined
     const { hides, absence, onDenied } = this.#tools
-    onDenied(caller, operation, route.model)
+    onDenied(caller, operation, model)
     if (bits !== 0 || !hides) return mayNot(operation)
-    const seesModel = [...route.targets.keys()].some((each) => this.sees(caller, route.model, each))
+    const seesModel = [...targets.keys()].some((each) => this.sees(caller, model, each))
     return seesModel ? absence.version() : absence.model(asked.path)
   }
 

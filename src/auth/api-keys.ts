@@ -3,13 +3,14 @@
  * `ID.SECRET`, so that it is found by what may be known and compared by what may not.
  */
 import { hash, timingSafeEqual } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import * as z from 'zod'
 import type { Caller } from '../core/caller.ts'
 import type { Clock } from '../core/clock.ts'
 import { readDocument, type Mistake } from '../core/document.ts'
 import type { Headers } from '../core/origin.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
-import { WatchedFile, type Made } from './watched-file.ts'
+import { Watched, type Made } from '../core/watched.ts'
 
 export const apiKeyOptions = z.strictObject({
   file: z
@@ -86,9 +87,9 @@ type KeysById = ReadonlyMap<string, Key>
 export class ApiKeys {
   readonly #options: ApiKeyOptions
   readonly #clock: Clock
-  readonly #file: WatchedFile<KeysById>
+  readonly #file: Watched<KeysById>
 
-  private constructor(options: ApiKeyOptions, clock: Clock, file: WatchedFile<KeysById>) {
+  private constructor(options: ApiKeyOptions, clock: Clock, file: Watched<KeysById>) {
     this.#options = options
     this.#clock = clock
     this.#file = file
@@ -101,7 +102,7 @@ export class ApiKeys {
   ): Promise<ApiKeys | { readonly mistakes: Mistake[] }> {
     const { file, reloadMs: everyMs } = options
     const make = (bytes: Buffer, before: KeysById | undefined) => readKeys(file, bytes.toString(), before)
-    const opened = await WatchedFile.open({ file, everyMs, make, clock, onProblem })
+    const opened = await Watched.open({ file, everyMs, read: readFile, make, clock, onProblem })
     return 'mistakes' in opened ? opened : new ApiKeys(options, clock, opened)
   }
 
@@ -151,6 +152,7 @@ function keyOf({ id, sha256, tenant, scopes, profile, expires }: z.output<typeof
     tenant,
     subject: id,
     scopes,
+    claims: {},
     spiffe: undefined,
     profile,
   } as const

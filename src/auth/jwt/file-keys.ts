@@ -1,6 +1,7 @@
 /** Keys of an issuer in a file. */
+import { readFile } from 'node:fs/promises'
 import type { Mistake } from '../../core/document.ts'
-import { WatchedFile } from '../watched-file.ts'
+import { Watched } from '../../core/watched.ts'
 import type { IssuerTools } from './issuer.ts'
 import type { Keys, KeySource } from './keys.ts'
 
@@ -10,23 +11,23 @@ export type ReadKeys<K extends Keys> = (bytes: Buffer, before: K | undefined) =>
 const everyMs = 10_000
 
 export class FileKeys<K extends Keys> implements KeySource {
-  readonly #file: WatchedFile<K>
+  readonly #file: Watched<K>
 
-  private constructor(file: WatchedFile<K>) {
+  private constructor(file: Watched<K>) {
     this.#file = file
   }
 
   /** Reads the file; or says what is wrong with it. */
   static async open<K extends Keys>(
     file: string,
-    read: ReadKeys<K>,
+    readKeys: ReadKeys<K>,
     { clock, onProblem }: IssuerTools,
   ): Promise<FileKeys<K> | Mistake> {
     const make = async (bytes: Buffer, before: K | undefined) => {
-      const keys = await read(bytes, before)
+      const keys = await readKeys(bytes, before)
       return typeof keys === 'string' ? { mistakes: [{ file, message: keys }] } : { value: keys }
     }
-    const opened = await WatchedFile.open({ file, everyMs, make, clock, onProblem })
+    const opened = await Watched.open({ file, everyMs, read: readFile, make, clock, onProblem })
     return 'mistakes' in opened ? opened.mistakes[0]! : new FileKeys(opened)
   }
 

@@ -1,7 +1,6 @@
 /** A file that is looked at now and then: what is new and whole is taken up, what is broken changes nothing. */
-import { readFile } from 'node:fs/promises'
-import type { Clock } from '../core/clock.ts'
-import type { Mistake } from '../core/document.ts'
+import type { Clock } from './clock.ts'
+import type { Mistake } from './document.ts'
 
 /** What was made of a file, or what is wrong with it. */
 export type Made<T> = { readonly value: T } | { readonly mistakes: Mistake[] }
@@ -9,6 +8,8 @@ export type Made<T> = { readonly value: T } | { readonly mistakes: Mistake[] }
 export interface Watch<T> {
   readonly file: string
   readonly everyMs: number
+  /** `readFile` of Node. */
+  readonly read: (file: string) => Promise<Buffer>
   /** Makes something of what is in the file. `before` is what was made last. */
   readonly make: (bytes: Buffer, before: T | undefined) => Made<T> | Promise<Made<T>>
   readonly clock: Clock
@@ -21,7 +22,7 @@ interface Contents<T> {
   readonly value: T
 }
 
-export class WatchedFile<T> {
+export class Watched<T> {
   /** Looks at which the file could not be used. */
   failures = 0
   readonly #watch: Watch<T>
@@ -39,9 +40,9 @@ export class WatchedFile<T> {
   }
 
   /** Reads the file for the first time; or says what is wrong with it. */
-  static async open<T>(watch: Watch<T>): Promise<WatchedFile<T> | { readonly mistakes: Mistake[] }> {
+  static async open<T>(watch: Watch<T>): Promise<Watched<T> | { readonly mistakes: Mistake[] }> {
     const contents = await contentsOf(watch, undefined)
-    return 'mistakes' in contents ? contents : new WatchedFile(watch, contents)
+    return 'mistakes' in contents ? contents : new Watched(watch, contents)
   }
 
   get current(): T {
@@ -83,11 +84,11 @@ export class WatchedFile<T> {
 }
 
 async function contentsOf<T>(
-  { file, make }: Watch<T>,
+  { file, read, make }: Watch<T>,
   before: Contents<T> | undefined,
 ): Promise<Contents<T> | { readonly mistakes: Mistake[] }> {
-  const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => error)
-  if (!Buffer.isBuffer(bytes)) {
+  const bytes = await read(file).catch((error: { readonly code: string }) => error)
+  if ('code' in bytes) {
     const message = bytes.code === 'ENOENT' ? 'no such file' : `cannot be read (${bytes.code})`
     return { mistakes: [{ file, message }] }
   }
