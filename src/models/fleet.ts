@@ -4,6 +4,7 @@ import type { Mistake } from '../core/document.ts'
 import type { Run } from '../core/run.ts'
 import { hasRowAxis, type Graph, type Program, type Signature } from '../core/signature.ts'
 import { conform, mapGraph, signatureOf } from './contract.ts'
+import { tryGolden } from './golden.ts'
 import { paddingOf, probePadding } from './padding.ts'
 import { probeRows, type Independence } from './probe.ts'
 import type { Bundle } from './store.ts'
@@ -33,7 +34,8 @@ export interface Deployed {
   deploy(): Promise<Graph | string>
   /** Takes requests, once every worker has warmed up; `warmUp` says whether it could run anything. Returns why it does not. */
   open(warmUp: (run: Run) => Promise<boolean>): Promise<string | undefined>
-  unload(): Promise<void>
+  /** Lets it go for good, once its runs are over; whoever runs models forgets it. */
+  retire(): Promise<void>
 }
 
 /** What the fleet needs of whoever runs models. */
@@ -57,8 +59,8 @@ export async function loadFleet(
     const versions = new Map<string, Version>()
     for (const bundle of own) {
       const version = await loadVersion(bundle, contract, runner)
-      if (typeof version === 'string') {
-        mistakes.push({ file: bundle.file, message: version })
+      if (isBad(version)) {
+        mistakes.push(...version)
         continue
       }
       contract ??= signatureOf(version.program)
@@ -69,14 +71,26 @@ export async function loadFleet(
   return { models, mistakes }
 }
 
-async function loadVersion(bundle: Bundle, contract: Signature | undefined, runner: Runner): Promise<Version | string> {
+/** Loads a version, tries it and lets it take requests. Returns why not; then nothing is left of it. */
+export async function loadVersion(
+  bundle: Bundle,
+  contract: Signature | undefined,
+  runner: Runner,
+): Promise<Version | readonly Mistake[]> {
+  const mistake = (message: string) => [{ file: bundle.file, message }]
   const deployed = await runner.deploy(bundle)
-  if (typeof deployed === 'string') return deployed
+  if (typeof deployed === 'string') return mistake(deployed)
   const graph = await deployed.deploy()
-  if (typeof graph === 'string') return explainLoad(graph)
-  const version = await tryVersion({ bundle, graph, contract, deployed }, runner)
-  if (typeof version === 'string') await deployed.unload()
-  return version
+  const version =
+    typeof graph === 'string' ? explainLoad(graph) : await tryVersion({ bundle, graph, contract, deployed }, runner)
+  if (typeof version !== 'string' && !isBad(version)) return version
+  await deployed.retire()
+  return typeof version === 'string' ? mistake(version) : version
+}
+
+/** Whether it could not be loaded. */
+export function isBad(loaded: Version | readonly Mistake[]): loaded is readonly Mistake[] {
+  return Array.isArray(loaded)
 }
 
 interface Candidate {
@@ -86,7 +100,10 @@ interface Candidate {
   readonly deployed: Deployed
 }
 
-async function tryVersion({ bundle, graph, contract, deployed }: Candidate, runner: Runner): Promise<Version | string> {
+async function tryVersion(
+  { bundle, graph, contract, deployed }: Candidate,
+  runner: Runner,
+): Promise<Version | string | readonly Mistake[]> {
   const { manifest, model, version } = bundle
   const mapped = mapGraph(graph, manifest)
   if (typeof mapped === 'string') return mapped
@@ -107,6 +124,8 @@ async function tryVersion({ bundle, graph, contract, deployed }: Candidate, runn
   const program = { ...probed, batched: rows.independent, runRows: runner.maxRows(model) }
   const badPadding = program.repeatable ? await probePadding(program, manifest, run) : undefined
   if (badPadding !== undefined) return badPadding
+  const unlike = await tryGolden({ bundle, contract: contract ?? signatureOf(ports), program }, run)
+  if (unlike.length > 0) return unlike
   const firstRuns = await open(deployed, program, runner)
   return typeof firstRuns === 'string' ? firstRuns : { bundle, program, rows, firstRuns }
 }

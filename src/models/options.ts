@@ -3,6 +3,14 @@ import { datatypes } from '../core/datatype.ts'
 
 export const storeOptions = z.strictObject({
   path: z.string().default('models').describe('Folder with the models, relative to the configuration file.'),
+  refreshS: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(5)
+    .describe(
+      'Seconds after which it is looked for new versions, which are loaded and tried, and for such as are gone, which are drained. 0 looks only at the start.',
+    ),
 })
 
 const mapping = z.strictObject({

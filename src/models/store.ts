@@ -25,6 +25,16 @@ export interface Bundle {
   readonly manifest: Manifest
   /** Ready requests with real rows, if the version has any: files in its folder `samples`. */
   readonly samples: readonly string[]
+  /** Inputs with the outputs that it must give for them before it is served: files in its folder `golden`. */
+  readonly golden: readonly string[]
+  /** What the file system says of its files: while it says the same, they are the same. */
+  readonly stamp: string
+}
+
+/** What is wrong in a store, and with which version; without one it may be any of the model's or of the store's. */
+export interface StoreMistake extends Mistake {
+  readonly model?: string
+  readonly version?: string
 }
 
 interface Place {
@@ -39,24 +49,38 @@ interface Place {
 
 const allowedName = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
 
-/** Everything in the store, by model name and then from the oldest version to the newest. */
-export async function scanStore(path: string): Promise<{ bundles: Bundle[]; mistakes: Mistake[] }> {
+/** What lies in a store. */
+export interface Scanned {
+  readonly bundles: Bundle[]
+  readonly mistakes: StoreMistake[]
+}
+
+/**
+ * Everything in the store, by model name and then from the oldest version to the newest. Files of bundles that are `known`
+ * from an earlier look are read again only if they look touched.
+ */
+export async function scanStore(path: string, known: readonly Bundle[] = []): Promise<Scanned> {
   if ((await kindOf(path)) !== 'folder') {
     return { bundles: [], mistakes: [{ file: path, message: 'no such folder: set `store.path` to one with models' }] }
   }
-  const places = (await Promise.all((await visible(path)).map((name) => placesOf(path, name)))).flat()
-  const read = await Promise.all(places.map(readBundle))
+  const before = new Map(known.map((bundle) => [bundle.file, bundle]))
+  const names = await visible(path).catch(({ code }: NodeJS.ErrnoException) => ({ code }))
+  if ('code' in names) return { bundles: [], mistakes: [{ file: path, message: `cannot be read (${names.code})` }] }
+  const found = await Promise.all(names.map((name) => findPlaces(path, name)))
+  const read = await Promise.all(found.flatMap(({ places }) => places).map((place) => readBundle(place, before)))
   const bundles = read.flatMap(({ bundle }) => bundle ?? []).toSorted(byNameThenVersion)
-  const mistakes = [...read.flatMap((each) => each.mistakes), ...twins(bundles)]
+  const mistakes: StoreMistake[] = [...found, ...read].flatMap((each) => each.mistakes)
+  mistakes.push(...twins(bundles))
   if (bundles.length + mistakes.length === 0) mistakes.push({ file: path, message: 'holds no ONNX file' })
   return { bundles, mistakes }
 }
 
-function twins(bundles: readonly Bundle[]): Mistake[] {
+function twins(bundles: readonly Bundle[]): StoreMistake[] {
   return bundles.flatMap(({ model, version, file }, i) => {
     const next = bundles[i + 1]
     if (next?.model !== model || next.version !== version) return []
-    return [{ file, message: `version ${version} of "${model}" also lies in ${next.file}: keep one of the two` }]
+    const message = `version ${version} of "${model}" also lies in ${next.file}: keep one of the two`
+    return [{ file, message, model, version }]
   })
 }
 
@@ -70,6 +94,16 @@ async function kindOf(path: string): Promise<'folder' | 'file' | 'nothing'> {
     (found) => (found.isDirectory() ? 'folder' : 'file'),
     () => 'nothing' as const,
   )
+}
+
+/** A folder may go, or be closed, while it is looked at. */
+async function findPlaces(store: string, name: string): Promise<{ places: Place[]; mistakes: StoreMistake[] }> {
+  try {
+    return { places: await placesOf(store, name), mistakes: [] }
+  } catch (error) {
+    const { path = join(store, name), code } = error as NodeJS.ErrnoException
+    return { places: [], mistakes: [{ file: path, message: `cannot be read (${code})`, model: name }] }
+  }
 }
 
 async function placesOf(store: string, name: string): Promise<Place[]> {
@@ -100,8 +134,25 @@ function isGraph(name: string): boolean {
   return /\.onnx$/i.test(name)
 }
 
-async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mistake[] }> {
-  const { model, version, folder, graphs, others } = place
+type Known = ReadonlyMap<string, Bundle>
+
+async function readBundle(place: Place, known: Known): Promise<{ bundle?: Bundle; mistakes: StoreMistake[] }> {
+  const { model, version } = place
+  const file = place.graphs[0]!
+  const mistakes = badNames(place)
+  let bundle: Bundle | undefined
+  try {
+    const manifest = await manifestOf(place)
+    if ('mistakes' in manifest) mistakes.push(...manifest.mistakes)
+    else if (mistakes.length === 0) bundle = await bundleOf(place, manifest.value, known.get(file))
+  } catch (error) {
+    const { path = file, code } = error as NodeJS.ErrnoException
+    mistakes.push({ file: path, message: `cannot be read (${code}): is it a link that leads nowhere?` })
+  }
+  return { ...(bundle && { bundle }), mistakes: mistakes.map((mistake) => ({ ...mistake, model, version })) }
+}
+
+function badNames({ model, version, folder, graphs }: Place): Mistake[] {
   const file = graphs[0]!
   const mistakes: Mistake[] = []
   if (graphs.length > 1) mistakes.push({ file: folder!, message: `holds ${graphs.length} ONNX files: keep one` })
@@ -110,26 +161,27 @@ async function readBundle(place: Place): Promise<{ bundle?: Bundle; mistakes: Mi
     else if (!allowedName.test(name))
       mistakes.push({ file, message: `"${name}" cannot be a name: use letters, digits, . _ -` })
   }
-  try {
-    const manifestFile = folder && join(folder, 'manifest.yaml')
-    const hasManifest = manifestFile !== undefined && (await kindOf(manifestFile)) === 'file'
-    const manifest = hasManifest ? await readManifest(manifestFile) : { value: noManifest }
-    if ('mistakes' in manifest) mistakes.push(...manifest.mistakes)
-    if (mistakes.length > 0 || 'mistakes' in manifest) return { mistakes }
-    const root = folder ?? dirname(file)
-    const names = folder ? await filesBelow(folder, others) : [basename(file)]
-    const samples = names.filter((name) => /^samples\/[^/]+\.json$/.test(name)).map((name) => join(root, name))
-    const content = await readContent(root, names)
-    const { digest, bytes } = content
-    const verify = () => compare(root, names, content)
-    const bundle = { model, version, file, digest, bytes, verify, manifest: manifest.value, samples }
-    return { bundle, mistakes }
-  } catch (error) {
-    const { path = file, code } = error as NodeJS.ErrnoException
-    return {
-      mistakes: [...mistakes, { file: path, message: `cannot be read (${code}): is it a link that leads nowhere?` }],
-    }
+  return mistakes
+}
+
+async function manifestOf({ folder }: Place): Promise<{ value: Manifest } | { mistakes: Mistake[] }> {
+  const file = folder && join(folder, 'manifest.yaml')
+  return file !== undefined && (await kindOf(file)) === 'file' ? readManifest(file) : { value: noManifest }
+}
+
+async function bundleOf(place: Place, manifest: Manifest, before: Bundle | undefined): Promise<Bundle> {
+  const { model, version, folder, others } = place
+  const file = place.graphs[0]!
+  const root = folder ?? dirname(file)
+  const names = folder ? await filesBelow(folder, others) : [basename(file)]
+  const jsonIn = (name: string) => {
+    const isIn = new RegExp(`^${name}/[^/]+\\.json$`)
+    return names.filter((each) => isIn.test(each)).map((each) => join(root, each))
   }
+  const content = await readContent(root, names, before)
+  const verify = () => compare(root, names, content)
+  const files = { samples: jsonIn('samples'), golden: jsonIn('golden') }
+  return { model, version, file, ...content, verify, manifest, ...files }
 }
 
 /** Names of files, from `folder`, without what begins with a dot. Links are followed; `skipped` folders are not. */
@@ -154,8 +206,9 @@ interface Content {
   readonly stamp: string
 }
 
-async function readContent(root: string, names: readonly string[]): Promise<Content> {
+async function readContent(root: string, names: readonly string[], before?: Content): Promise<Content> {
   const stamp = await stampOf(root, names)
+  if (before?.stamp === stamp) return { digest: before.digest, bytes: before.bytes, stamp }
   let bytes = 0
   const whole = createHash('sha256')
   for (const name of names) {
@@ -172,7 +225,7 @@ async function readContent(root: string, names: readonly string[]): Promise<Cont
 async function stampOf(root: string, names: readonly string[]): Promise<string> {
   const all = names.map(async (name) => {
     const { ino, size, mtimeMs } = await stat(join(root, name))
-    return `${ino} ${size} ${mtimeMs}`
+    return `${ino} ${size} ${mtimeMs} ${name}`
   })
   return (await Promise.all(all)).join('\n')
 }

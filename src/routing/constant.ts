@@ -1,7 +1,8 @@
 /** An answer that is declared in the configuration, and is always the same. */
-import { numerics, type NumericArray, type NumericDatatype } from '../core/datatype.ts'
+import type { NumericArray } from '../core/datatype.ts'
+import { dataOf } from '../core/elements.ts'
 import { hasRowAxis, varies, type Signature, type TensorSpec } from '../core/signature.ts'
-import { concatStrings, elementCount, isStrings, joinStrings, type Tensor, type TensorData } from '../core/tensor.ts'
+import { concatStrings, elementCount, isStrings, type Tensor, type TensorData } from '../core/tensor.ts'
 import { covers, type Elements, type Fallback, type Substitute } from './fallback.ts'
 
 /** Always the same answer; or what is wrong with it, given the contract. */
@@ -37,25 +38,8 @@ function constantRow(spec: TensorSpec, elements: Elements | undefined, byRow: bo
   const own = dims as readonly number[]
   if (elements.length !== elementCount(own))
     return `it has ${elements.length} elements here and ${elementCount(own)} in the model`
-  const data = constantData(datatype, elements)
+  const data = dataOf(datatype, elements)
   return typeof data === 'string' ? data : { name, datatype, shape: byRow ? [1, ...own] : own, data }
-}
-
-function constantData(datatype: NumericDatatype | 'BYTES', elements: Elements): TensorData | string {
-  const kind = datatype === 'BYTES' ? 'string' : datatype === 'BOOL' ? 'boolean' : 'number'
-  const odd = elements.findIndex((each) => typeof each !== kind)
-  if (odd >= 0) return `element ${odd} must be a ${kind}`
-  if (datatype === 'BYTES') return joinStrings(elements.map((each) => new TextEncoder().encode(each as string)))
-  const { array, float, min, max } = numerics[datatype]
-  const isIn = (each: number) => float || (Number.isSafeInteger(each) && each >= Number(min) && each <= Number(max))
-  const beyond = datatype === 'BOOL' ? -1 : elements.findIndex((each) => !isIn(each as number))
-  if (beyond >= 0) return `element ${beyond} is no ${datatype}`
-  const data: NumericArray = new array(elements.length)
-  for (const [i, each] of elements.entries()) {
-    if (data instanceof BigInt64Array || data instanceof BigUint64Array) data[i] = BigInt(each)
-    else data[i] = Number(each)
-  }
-  return data
 }
 
 function repeat({ name, datatype, shape, data }: Tensor, rows: number): Tensor {

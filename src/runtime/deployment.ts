@@ -41,12 +41,16 @@ export interface DeploymentEvents {
   onDeath(deployment: Deployment, death: Death): void
   /** What waits for it need not wait. */
   onProblem(deployment: Deployment, problem: string): void
+  /** It is gone for good. */
+  onRetired(deployment: Deployment): void
 }
 
 /** What a worker takes before it has loaded anything, MiB. */
 const emptyMb = { thread: 8, process: 110 }
 /** After a load that failed, the next is not tried for so long. */
 const retryMs = 2_000
+/** How often it is looked whether the last request of one that is to go is answered. */
+const retireTickMs = 20
 
 export class Deployment {
   readonly options: DeploymentOptions
@@ -73,7 +77,11 @@ export class Deployment {
   /** Threads that were left alone, of whatever instance. */
   readonly #hanging = new Set<Worker>()
   /** Instances that were told to leave and are not gone. */
-  readonly #leaving = new Set<Instance>()
+  readonly #leaving = new Map<Instance, Promise<void>>()
+  /** Whether it has ever taken requests, and whether it never will again. */
+  #isOpen = false
+  #isOver = false
+  #retiring: Promise<void> | undefined
 
   constructor(options: DeploymentOptions) {
     this.options = options
@@ -126,6 +134,7 @@ export class Deployment {
 
   /** The first load: returns the graph, or what is wrong with the file. It is not ready before it is `open`. */
   async deploy(): Promise<Graph | string> {
+    if (this.#isOver) return over
     this.#begin()
     const all = await Promise.all(this.#instances.map((instance) => instance.load()))
     const loaded = all.find((each) => 'problem' in each) ?? all[0]!
@@ -133,12 +142,12 @@ export class Deployment {
       await this.unload()
       return loaded.problem
     }
-    return loaded.graph
+    return this.#isOver ? over : loaded.graph
   }
 
   /** For whoever tries the model before it is served. */
   get run(): Run {
-    return this.#instances[0]!.run
+    return this.#instances[0]?.run ?? (() => Promise.resolve({ kind: 'unstarted' }))
   }
 
   /**
@@ -149,9 +158,11 @@ export class Deployment {
     this.#warmUp = warmUp
     await Promise.all(this.#instances.map((instance) => instance.warmUp()))
     const unready = this.#instances.find(({ worker }) => worker === undefined)
+    if (this.#isOver) return over
     if (unready) return unready.problem ?? 'its worker died when it was tried'
     this.#readyNow()
     this.state = 'loaded'
+    this.#isOpen = true
     return undefined
   }
 
@@ -171,6 +182,7 @@ export class Deployment {
 
   /** Loads it again, one worker after another: the first takes requests while the next is loaded. */
   async load(): Promise<void> {
+    if (this.#isOver) return
     this.coldStarts++
     this.#begin()
     for (const instance of this.#instances) {
@@ -192,14 +204,31 @@ export class Deployment {
     await Promise.all(leaving.map((instance) => this.#dismiss(instance)))
   }
 
+  /**
+   * Lets it go for good, once nobody waits for it and its runs are over: whoever calls this sees to it that no more
+   * requests come. It is a refusal from then on.
+   */
+  retire(): Promise<void> {
+    this.#retiring ??= this.#retire()
+    return this.#retiring
+  }
+
+  /** Lets the workers go, and none come after them; settles when all that ever left are gone. */
+  async end(): Promise<void> {
+    this.#isOver = true
+    await this.unload()
+    await Promise.all(this.#leaving.values())
+  }
+
   /** Ends workers that do not leave, if they can be ended. */
   kill(): void {
-    for (const instance of this.#leaving) instance.kill()
+    for (const instance of this.#leaving.keys()) instance.kill()
   }
 
   /** Why it cannot be asked, if that is more than a matter of moments. */
   refused(): Refusal | undefined {
     if (this.isReady) return undefined
+    if (this.#isOver) return refuse('not_ready', 'this version is no longer served')
     const isKnownBad = this.options.clock.now() - this.#failedAt < retryMs
     const isFailing = this.#instances.some(({ problem }) => problem !== undefined)
     return isKnownBad || isFailing ? refuse('not_ready', 'no worker can load this model at the moment') : undefined
@@ -226,9 +255,20 @@ export class Deployment {
   }
 
   async #dismiss(instance: Instance): Promise<void> {
-    this.#leaving.add(instance)
-    await instance.close()
+    const closing = instance.close()
+    this.#leaving.set(instance, closing)
+    await closing
     this.#leaving.delete(instance)
+  }
+
+  async #retire(): Promise<void> {
+    const { clock, events } = this.options
+    // One that never took requests is loading for good: its load has failed.
+    while (this.#isOpen && !this.#isOver && (this.isBusy || this.state === 'wanted')) {
+      await new Promise<void>((resolve) => void clock.after(retireTickMs, resolve))
+    }
+    await this.end()
+    events.onRetired(this)
   }
 
   #instance(): Instance {
@@ -277,3 +317,5 @@ export class Deployment {
     this.#failedAt = -Infinity
   }
 }
+
+const over = 'it is no longer served'

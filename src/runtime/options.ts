@@ -7,6 +7,8 @@ const providers = ['cpu', 'webgpu', 'cuda', 'tensorrt'] as const
 export type Provider = (typeof providers)[number]
 
 export const defaultPool = 'default'
+/** Where versions run as shadows, whichever pool they answer from. */
+export const shadowPool = 'shadows'
 
 const executors = z.union([z.literal('auto'), z.int().min(1).max(256)])
 
@@ -76,6 +78,11 @@ export const runtimeOptions = z.strictObject({
     .default('auto')
     .describe(
       'How many runs may be under way at once in the pool `default`. `auto` is one less than the cores, at least one: the edge needs a core too. Each version has a worker for each executor of its pool.',
+    ),
+  shadowExecutors: executors
+    .default(1)
+    .describe(
+      'How many runs of shadows may be under way at once: they have workers of their own, so that nobody who waits for an answer waits for one.',
     ),
   pools: z
     .record(

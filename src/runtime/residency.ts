@@ -39,6 +39,12 @@ export class Residency {
     this.#deployments.add(deployment)
   }
 
+  /** It does not come back. */
+  remove(deployment: Deployment): void {
+    this.#deployments.delete(deployment)
+    this.#waiting.delete(deployment)
+  }
+
   /** For a first load: settles when there is room, or when nothing more can leave. */
   async makeRoom(bytes: number): Promise<void> {
     while (this.bytes + bytes > this.#budget) {

@@ -9,7 +9,7 @@ Run (Python 3.11 or newer, a few seconds on one core):
 Version 1 is a logistic regression with its feature scaling inside the graph, version 2 is a
 LightGBM ensemble.  The data comes with scikit-learn, so nothing is downloaded.  The script
 prints the metrics of the held-out rows, measured through ONNX Runtime on the exported files,
-and writes 1/ and 2/, each with model.onnx, manifest.yaml and samples/*.json.
+and writes 1/ and 2/, each with model.onnx, manifest.yaml, samples/*.json and golden/*.json.
 """
 
 import json
@@ -162,6 +162,24 @@ def write_samples(folder, samples, x, y):
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_golden(path):
+    """A sample with the outputs that a version must give for it before it is served."""
+    sample = json.loads((path.parent / "samples" / "three-rows.json").read_text(encoding="utf-8"))
+    features = sample["inputs"][0]
+    x = np.array(features["data"]).reshape(features["shape"])
+    case = {
+        "inputs": sample["inputs"],
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": list(y.shape), "data": y.ravel().tolist()}
+            for name, datatype, y in zip(("label", "probabilities"), ("INT64", "FP32"), predict(path, x))
+        ],
+    }
+    folder = path.with_name("golden")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(case, separators=(",", ":"))
+    (folder / "three-rows.json").write_text(text + "\n", encoding="utf-8")
+
+
 def write_manifest(path, summary, framework, method, metrics, mapping, rows):
     lines = "\n".join(f"  {name}: {value:.4f}" for name, value in metrics.items())
     text = f"""\
@@ -216,6 +234,7 @@ def main():
         metrics = measure(path, x_test, y_test)
         write_manifest(path.with_name("manifest.yaml"), metrics=metrics, rows=rows, **text)
         write_samples(path.with_name("samples"), samples, x_test, y_test)
+        write_golden(path)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"breast-cancer/{path.parent.name}  {shown}  rows {rows[1]}")
 

