@@ -90,6 +90,22 @@ export const meshOptions = z
     }
   })
 
+export const httpRouteOptions = z.strictObject({
+  file: z
+    .string()
+    .min(1)
+    .describe('YAML with the HTTPRoute, relative to the configuration; may be mounted from a ConfigMap.'),
+  name: z.string().optional().describe('Its `metadata.name`. Without it there must be just one in the file.'),
+  versions: z
+    .record(z.string(), z.string({ error: 'expected a version or an alias, in quotes' }))
+    .default({})
+    .describe('The version that each backend stands for, by the name of the backend.'),
+  stable: z
+    .string()
+    .optional()
+    .describe('The backend that is the default arm. Without it the first one of the rule that divides.'),
+})
+
 export type MeshOptions = z.output<typeof meshOptions>
 
 function isNetwork(text: string): boolean {
