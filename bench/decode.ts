@@ -218,6 +218,7 @@ function answerOf(data: Float32Array): Answer {
   return {
     model: 'digits',
     version: '2',
+    arm: undefined,
     id: undefined,
     wanted: [{ name: 'scores', binary: false }],
     outputs: [{ name: 'scores', datatype: 'FP32', shape: [1, data.length], data }],

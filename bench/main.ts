@@ -1,5 +1,6 @@
 /** `npm run bench -- NAME`: runs one bench; without a name, says which there are. `--quick` is for trying, not for the record. */
 import { parseArgs } from 'node:util'
+import { assignment } from './assignment.ts'
 import { auth } from './auth.ts'
 import { batching } from './batching.ts'
 import { connections } from './connections.ts'
@@ -14,7 +15,9 @@ import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
 import { overload } from './overload.ts'
 import { restart } from './restart.ts'
+import { rollout } from './rollout.ts'
 import { slices } from './slices.ts'
+import { splits } from './splits.ts'
 import type { Bench } from './support/bench.ts'
 import { commitNow, record } from './support/results.ts'
 import { workers } from './workers.ts'
@@ -36,6 +39,9 @@ const benches: readonly Bench[] = [
   auth,
   limits,
   guarded,
+  assignment,
+  rollout,
+  splits,
 ]
 
 const { values, positionals } = parseArgs({

@@ -185,6 +185,7 @@ function encoding(name: string, datatype: Datatype, data: NumericArray, isBinary
   const answer: Answer = {
     model: 'm',
     version: '1',
+    arm: undefined,
     id: undefined,
     wanted: [{ name: 'y', binary: isBinary }],
     outputs: [{ name: 'y', datatype, shape: [1, data.length], data }],

@@ -10,20 +10,39 @@ import { batchingOptions, fairnessOptions } from './batching/options.ts'
 import { contradictions } from './contradictions.ts'
 import { readDocument, type Locate, type Mistake } from './core/document.ts'
 import { adminOptions, edgeOptions, metricsOptions, type TlsOptions } from './edge/options.ts'
+import { signingOptions } from './experiments/feedback/options.ts'
+import { experimentOptions } from './experiments/options.ts'
 import { limitsOptions } from './limits/options.ts'
-import { meshOptions } from './mesh/options.ts'
+import { httpRouteOptions, meshOptions } from './mesh/options.ts'
 import { manifestSchema, storeOptions } from './models/options.ts'
 import { redisOptions, type RedisOptions } from './redis/options.ts'
 import { routeOptions, serviceOptions } from './routing/options.ts'
+import { splitOptions, unitOptions } from './routing/split-options.ts'
 import { placementOptions, runtimeOptions } from './runtime/options.ts'
+import { stateOptions } from './state/options.ts'
 import { logOptions } from './telemetry/options.ts'
+
+/** As the store has them. */
+const versionName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, { error: 'expected letters, digits, . _ -' })
 
 const modelOptions = z.strictObject({
   // Not a number too: YAML would make 1.1 of the version 1.10.
   version: z
     .string({ error: 'expected a version in quotes' })
     .optional()
-    .describe('Serves requests that name no version. Without it the newest does.'),
+    .describe('Serves requests that name no version, if there is no `split`. Without it the newest does.'),
+  aliases: z
+    .record(versionName, z.string({ error: 'expected a version in quotes' }))
+    .default({})
+    .describe('Other names of versions, which clients and splits may use, such as `stable`.'),
+  split: splitOptions.optional().describe('How requests that name no version are divided between versions.'),
+  httpRoute: z
+    .strictObject({ ...httpRouteOptions.shape, unit: unitOptions })
+    .optional()
+    .describe('Instead of `split`: a file with the HTTPRoute that gives it, which Argo Rollouts or Flagger may edit.'),
+  experiment: experimentOptions
+    .optional()
+    .describe('What is found out about an arm of the split, and what follows from it.'),
   batching: batchingOptions.optional().describe('Instead of the common `batching`.'),
   ...placementOptions,
   ...serviceOptions,
@@ -42,6 +61,8 @@ const settings = z.strictObject({
     .describe('Addresses of models besides `/v2/models/NAME`. The narrowest host that fits decides.'),
   models: z.record(z.string(), modelOptions).default({}).describe('Settings of single models, by name.'),
   limits: limitsOptions.prefault({}).describe('How much callers may ask for.'),
+  feedback: signingOptions.prefault({}).describe('What predictions are called, for feedback about them.'),
+  state: stateOptions.prefault({}).describe('What is remembered over a restart: edits by hand, experiments.'),
   redis: redisOptions.optional().describe('What gateways have in common.'),
   batching: batchingOptions.prefault({}).describe('How requests share runs.'),
   fairness: fairnessOptions.prefault({}).describe('How callers share workers.'),
@@ -79,7 +100,7 @@ export async function loadConfig(path: string): Promise<ConfigFile | { mistakes:
 
 /** The settings with every file in them as `fromConfig` finds it. */
 function withPaths(value: Settings, fromConfig: FromConfig): Settings {
-  const { store, edge, admin, auth, redis } = value
+  const { store, edge, admin, auth, redis, state, feedback, models } = value
   return {
     ...value,
     store: { ...store, path: fromConfig(store.path) },
@@ -87,6 +108,13 @@ function withPaths(value: Settings, fromConfig: FromConfig): Settings {
     admin: { ...admin, auditFile: fromConfig(admin.auditFile) },
     auth: withAuthFiles(auth, fromConfig),
     redis: redis && redisFrom(redis, fromConfig),
+    state: { ...state, path: fromConfig(state.path) },
+    feedback: { ...feedback, keyFiles: feedback.keyFiles.map(fromConfig) },
+    models: Object.fromEntries(
+      Object.entries(models).map(([name, { httpRoute, ...model }]) => {
+        return [name, { ...model, ...(httpRoute && { httpRoute: { ...httpRoute, file: fromConfig(httpRoute.file) } }) }]
+      }),
+    ),
   }
 }
 
@@ -118,7 +146,8 @@ function freeze<T>(value: T): T {
   return value
 }
 
-const secretName = /secret|password|token|credential|private/i
+/** With one kind of hash, a split's salt is what keeps clients from choosing their arm. */
+const secretName = /secret|password|token|credential|private|^salt$/i
 
 /** The configuration with the values of whatever sounds secret left out, for people to look at. */
 export function redact(value: unknown): unknown {

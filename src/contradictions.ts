@@ -2,7 +2,7 @@
 import type { Settings } from './config.ts'
 import { isLoopback } from './core/address.ts'
 import { pathOf } from './routing/options.ts'
-import { defaultPool } from './runtime/options.ts'
+import { defaultPool, shadowPool } from './runtime/options.ts'
 
 /** Takes what is wrong with the value at a path. */
 type Complain = (path: (string | number)[], message: string, input?: unknown) => void
@@ -14,6 +14,7 @@ export function contradictions(config: Settings, complain: Complain): void {
   ofRedis(config, complain)
   ofPools(config, complain)
   ofRoutes(config, complain)
+  ofSplits(config, complain)
 }
 
 function ofListeners({ edge, metrics, admin, auth }: Settings, complain: Complain): void {
@@ -60,17 +61,20 @@ function ofMesh({ auth, mesh }: Settings, complain: Complain): void {
     complain(['auth', 'jwt', 'payloadHeader'], `with \`mesh.mode: ${mesh.mode}\` no proxy vouches for it`)
 }
 
-function ofRedis({ auth, limits, redis }: Settings, complain: Complain): void {
+function ofRedis({ auth, limits, redis, state }: Settings, complain: Complain): void {
   if (redis) return
   const why = 'needs `redis`: set its `url`'
   if (auth !== 'none' && auth.jwt?.revocation) complain(['auth', 'jwt', 'revocation'], why)
+  if (state.store === 'redis') complain(['state', 'store'], why, state.store)
   for (const [i, rule] of limits.rules.entries())
     if ('store' in rule && rule.store === 'redis') complain(['limits', 'rules', i, 'store'], why, rule.store)
 }
 
 function ofPools({ models, runtime }: Settings, complain: Complain): void {
-  if (runtime.pools[defaultPool])
-    complain(['runtime', 'pools', defaultPool], 'this pool has `runtime.executors`: take another name', undefined)
+  const own = { [defaultPool]: 'executors', [shadowPool]: 'shadowExecutors' }
+  for (const [name, key] of Object.entries(own))
+    if (runtime.pools[name])
+      complain(['runtime', 'pools', name], `this pool has \`runtime.${key}\`: take another name`, undefined)
   for (const [name, { pool }] of Object.entries(models)) {
     const pools = [defaultPool, ...Object.keys(runtime.pools)]
     if (!pools.includes(pool)) complain(['models', name, 'pool'], `expected one of ${pools.join(', ')}`, pool)
@@ -85,5 +89,14 @@ function ofRoutes({ routes }: Settings, complain: Complain): void {
     const twin = before.find((other) => other.match.host === match.host && pathOf(other) === pathOf(routes[i]!))
     const message = 'takes the same requests: give one of them another host or path'
     if (twin) complain(['routes', i, 'match'], `"${twin.name}" ${message}`, match)
+  }
+}
+
+function ofSplits({ models }: Settings, complain: Complain): void {
+  for (const [name, { version, split, httpRoute, experiment }] of Object.entries(models)) {
+    const says = (key: string, message: string) => complain(['models', name, key], message)
+    if (split && httpRoute) says('httpRoute', '`split` says it already: leave one of them out')
+    if (version !== undefined && (split ?? httpRoute)) says('version', 'the split decides: leave it out')
+    if (experiment && !split && !httpRoute) says('experiment', 'needs a `split` with the arms to compare')
   }
 }

@@ -1,111 +1,54 @@
-/**
- * The composition root: a configuration becomes a gateway here, by plain constructor calls. Concepts do not import each
- * other; what one needs of another is passed from this file.
- */
+/** The gateway: what the edges and the commands ask of it, answered by what `createGateway` has put together. */
 import { mayNot } from './auth/access.ts'
 import type { Shown } from './auth/auth.ts'
 import type { Minting } from './auth/jwt/issuer.ts'
 import { redact, type Config, type ConfigFile } from './config.ts'
-import { systemClock, type Clock } from './core/clock.ts'
+import { systemClock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
 import { strangerCalled, type Caller, type Operation } from './core/caller.ts'
 import type { Origin } from './core/origin.ts'
 import { isRefusal, refuse, type Refusal } from './core/refusal.ts'
 import { showSpec } from './core/signature.ts'
-import { loadFleet, type Model } from './models/fleet.ts'
-import { scanStore } from './models/store.ts'
-import { badFallbacks, strangers } from './misfits.ts'
+import type { Taken, TakenAll } from './experiments/feedback/feedback.ts'
+import { withIntents } from './intent.ts'
+import type { LiveModel } from './live-model.ts'
 import type { HeadFields } from './mesh/trust.ts'
-import type { Steps, Target } from './pipeline.ts'
-import { constantFallback } from './routing/constant.ts'
-import { versionFallback, type Fallback } from './routing/fallback.ts'
-import { pathOf, serviceDefaults, type RouteOptions } from './routing/options.ts'
-import { Router, type Route } from './routing/router.ts'
-import { defaultPool } from './runtime/options.ts'
-import { openSecurity, type Security } from './security.ts'
-import { placementOf, serveModel, wire, type ServedModel, type Wiring } from './served.ts'
-import type { EdgeCounts } from './telemetry/edge-counts.ts'
+import type { Refreshed } from './models/live.ts'
+import type { Steps } from './pipeline.ts'
+import type { Security } from './security.ts'
+import { placementOf, type Wiring } from './served.ts'
+import type { Service } from './service.ts'
+import { SplitReadings } from './split-readings.ts'
+import { editSplit, experimentOf, viewOf, type SplitEdit, type SplitView } from './split-edits.ts'
+import type { States } from './state/states.ts'
 import { Audit } from './telemetry/audit.ts'
+import type { EdgeCounts } from './telemetry/edge-counts.ts'
 import { Instruments } from './telemetry/instruments.ts'
-import { Journal } from './telemetry/journal.ts'
-import { createLog, type Logger } from './telemetry/log.ts'
+import { Journal, type JournalListener } from './telemetry/journal.ts'
+import type { Logger } from './telemetry/log.ts'
 
-export interface Failed {
-  readonly mistakes: Mistake[]
-  /** A thread does not come back from a run that was tried: nothing but the end of the process ends it. */
-  readonly isStuck: boolean
-}
-
-/** Loads everything; returns the gateway, or every reason why there is none. */
-export async function createGateway(
-  { config, locate }: ConfigFile,
-  clock: Clock = systemClock,
-): Promise<{ gateway: Gateway } | Failed> {
-  const log = createLog(config.log)
-  const { bundles, mistakes } = await scanStore(config.store.path)
-  if (mistakes.length > 0) return { mistakes, isStuck: false }
-  const lost = strangers({ config, locate }, bundles)
-  if (lost.length > 0) return { mistakes: lost, isStuck: false }
-  const wiring = wire(config, clock, log)
-  const { runtime, instruments } = wiring
-  const onProblem = ({ file, message }: Mistake) => log.error({ file }, message)
-  const { auth: authCounts, limits: limitCounts } = instruments
-  const onReached = (what: string) => log.info({ file: what }, 'it can be asked again')
-  const onDenied = ({ name }: Caller, operation: Operation, model: string) => {
-    authCounts.denied(operation)
-    log.debug({ caller: name, operation, model }, 'the caller may not do this')
-  }
-  const security = await openSecurity(config, { clock, authCounts, limitCounts, onProblem, onReached, onDenied })
-  const closeAll = async () => {
-    if (!('mistakes' in security)) await security.close()
-    return runtime.close(leaveMs)
-  }
-  if ('mistakes' in security) return { mistakes: security.mistakes, isStuck: !(await closeAll()) }
-  const loading = loadFleet(bundles, {
-    deploy: ({ model, version, file, bytes, verify, manifest }) => {
-      const { pool = defaultPool, worker = config.runtime.worker, unloadAfterS } = config.models[model] ?? {}
-      const isRepeatable = !manifest.sideEffects
-      const placement = { pool, worker, unloadAfterS }
-      return runtime.deploy({ model, version, file, fileBytes: bytes, verify, isRepeatable, ...placement })
-    },
-    maxRows: (model) => (config.models[model]?.batching ?? config.batching).policy.maxRows,
-    warmUpMs: config.runtime.warmUpMs,
-    clock,
-  })
-  // A defect must not leave workers behind that keep the process up.
-  const fleet = await loading.catch(async (defect: unknown) => {
-    await closeAll()
-    throw defect
-  })
-  fleet.mistakes.push(...badFallbacks({ config, locate }, fleet.models))
-  if (fleet.mistakes.length > 0) {
-    return { mistakes: fleet.mistakes, isStuck: !(await closeAll()) }
-  }
-  return { gateway: new Gateway(config, fleet.models, { ...wiring, security }) }
-}
+/** How long workers have to leave that nobody waits for. */
+export const leaveMs = 5_000
 
 /** What a gateway is made of beside its models. */
-type Parts = Wiring & { readonly security: Security }
+type Parts = Wiring & { readonly security: Security; readonly states: States; readonly service: Service }
 
 /** Whoever is on this machine. */
 const localCaller = strangerCalled('local')
 
-/** How long workers have to leave that nobody waits for. */
-const leaveMs = 5_000
-
 export class Gateway {
   readonly steps: Steps
-  readonly models: ReadonlyMap<string, ServedModel>
-  readonly routes: readonly Route<Target>[]
+  readonly models: ReadonlyMap<string, LiveModel>
   readonly log: Logger
   /** How callers may say who they are. */
   readonly proofs: { readonly token: boolean; readonly apiKey: string | undefined }
-  readonly #config: Config
+  #config: Config
   readonly #parts: Parts
   readonly #audit: Audit
   readonly #startedAt: number
+  readonly #listeners: readonly JournalListener[]
 
-  constructor(config: Config, models: ReadonlyMap<string, Model>, parts: Parts) {
+  constructor({ config }: ConfigFile, parts: Parts) {
     this.#config = config
     this.#parts = parts
     this.log = parts.log
@@ -116,12 +59,16 @@ export class Gateway {
       auth === 'none'
         ? { token: false, apiKey: undefined }
         : { token: auth.jwt !== undefined, apiKey: auth.apiKeys?.header }
-    this.models = new Map([...models.values()].map((model) => [model.name, serveModel(model, config, parts)]))
-    this.routes = [...this.models.keys()]
-      .map((model) => this.#route({ ...(config.models[model] ?? serviceDefaults), name: model, match: {}, model }))
-      .concat(config.routes.map((route) => this.#route(route)))
-    const { identify, access, limits } = parts.security
-    this.steps = { identify, access, limits, router: new Router(this.routes) }
+    const { security, service } = parts
+    const { identify, access, limits } = security
+    this.models = service.models
+    this.steps = { identify, access, limits, router: service.router }
+    this.#listeners = [parts.instruments.listener, { settled: (journal) => service.settled(journal) }]
+  }
+
+  /** Everything a client can address, default routes included. */
+  get routes(): readonly { readonly path: string }[] {
+    return this.#parts.service.routes
   }
 
   /** What the edge counts. */
@@ -131,7 +78,7 @@ export class Gateway {
 
   /** Opens the journal of a request that has just arrived. */
   open(): Journal {
-    return new Journal(this.#parts.clock, [this.#parts.instruments.listener])
+    return new Journal(this.#parts.clock, this.#listeners)
   }
 
   /** Takes out of a head what nobody may believe, and says whose request it is. */
@@ -199,9 +146,11 @@ export class Gateway {
       uptimeS: Math.round((clock.epoch() - this.#startedAt) / 1_000),
       executors: Object.fromEntries([...runtime.pools].map(([name, executors]) => [name, executors.length])),
       modelBytes: runtime.bytes,
-      models: [...this.models.values()].map(({ name, version, contract, versions }) => ({
+      store: this.#parts.service.versions,
+      models: [...this.models.values()].map(({ name, version, contract, versions, current }) => ({
         name,
         version,
+        generation: current.generation,
         contract: { inputs: contract.inputs.map(showSpec), outputs: contract.outputs.map(showSpec) },
         versions: [...versions.values()].map((served) => ({
           version: served.version,
@@ -222,31 +171,61 @@ export class Gateway {
    * long: then nothing but the end of the process ends them.
    */
   async close(forMs: number = leaveMs): Promise<boolean> {
-    for (const arbiter of this.#parts.arbiters.values()) arbiter.close()
-    await this.#parts.security.close()
-    return this.#parts.runtime.close(forMs)
+    const { arbiters, service, states, security, runtime } = this.#parts
+    for (const arbiter of arbiters.values()) arbiter.close()
+    await service.close()
+    states.close()
+    await security.close()
+    return runtime.close(forMs)
   }
 
-  #route(route: RouteOptions): Route<Target> {
-    const { name, match, model, sla, priority } = route
-    const { version, versions } = this.models.get(model)!
-    const terms = { deadlineMs: sla.deadlineMs ?? Infinity, priority }
-    const fallback = this.#fallback(route)
-    return { name, host: match.host, path: pathOf(route), model, version, targets: versions, terms, fallback }
+  /** Goes by another configuration as far as it may change while requests flow; returns what is wrong with it. */
+  async reload(file: ConfigFile): Promise<readonly Mistake[]> {
+    const { config, others } = withIntents(this.#config, file.config)
+    const mistakes = await this.#parts.service.reload({ ...file, config })
+    if (mistakes.length > 0) return mistakes
+    this.#config = config
+    if (others.length > 0)
+      this.log.warn({ keys: others }, 'these settings are not followed while it runs: start it again for them')
+    return []
   }
 
-  #fallback({ model, fallback }: RouteOptions): Fallback | undefined {
-    const { contract, versions } = this.models.get(model)!
-    if (fallback.kind === 'version') {
-      const { version, keepMs } = fallback
-      return versionFallback(version, keepMs, versions.get(version)!.lane)
-    }
-    // What is wrong with one was found before there was a gateway.
-    return fallback.kind === 'constant' ? (constantFallback(contract, fallback.outputs) as Fallback) : undefined
+  /** Looks at the store now. */
+  refresh(): Promise<Refreshed> {
+    return this.#parts.service.refresh()
   }
+
+  /** Takes what is told of predictions. */
+  tell(entries: unknown, caller: Caller): TakenAll | Taken | Refusal {
+    const { feedback } = this.#parts.service.predictions
+    return Array.isArray(entries) ? feedback.takeAll(entries, caller) : feedback.take(entries, caller)
+  }
+
+  split(name: string): SplitView | Refusal {
+    const model = this.models.get(name)
+    if (!model) return noModel(name, this.models)
+    const { mirror } = this.#parts.service
+    const view = viewOf(model)
+    return { ...view, shadows: view.shadows.map((each) => ({ ...each, ...mirror.viewOf(name, each.version) })) }
+  }
+
+  experiment(name: string): unknown {
+    const model = this.models.get(name)
+    return model ? experimentOf(model) : noModel(name, this.models)
+  }
+
+  /** Changes a split by hand. `generation` is what whoever asks has seen. */
+  async editSplit(name: string, edit: SplitEdit, generation: string | undefined, who: Caller) {
+    const model = this.models.get(name)
+    return model ? editSplit(model, { edit, generation, who }, this.#audit) : noModel(name, this.models)
+  }
+}
+
+function noModel(name: string, models: ReadonlyMap<string, LiveModel>): Refusal {
+  return refuse('not_found', `there is no model ${name}: there are ${[...models.keys()].join(', ')}`)
 }
 
 /** Name and meaning of every metric, for the reference. */
 export function describeMetrics(): Instruments['described'] {
-  return new Instruments(systemClock, () => []).described
+  return new Instruments(systemClock, () => [], new SplitReadings()).described
 }

@@ -6,10 +6,13 @@ import packageFile from '../package.json' with { type: 'json' }
 import { cert } from './cli/cert.ts'
 import { check } from './cli/check.ts'
 import { docs } from './cli/docs.ts'
+import { standardAdmin } from './cli/admin-client.ts'
+import { experiment } from './cli/experiment.ts'
 import { infer } from './cli/infer.ts'
 import { key } from './cli/key.ts'
 import { models } from './cli/models.ts'
 import { serve } from './cli/serve.ts'
+import { split } from './cli/split.ts'
 import { token } from './cli/token.ts'
 
 // Workers start in half the time from code that was compiled before. Where it cannot be kept, they compile it again.
@@ -64,6 +67,27 @@ program
   .action(infer)
 
 program
+  .command('split')
+  .description('show how the requests of a model are divided between versions, or change it while they flow')
+  .argument('<model>', 'name of the model')
+  .argument('[edits...]', 'arms or versions and their weights, such as canary=5, or a share such as canary=5%')
+  .option('--dry-run', 'only say what would follow', false)
+  .option('--reset', 'go back to the weights of the configuration', false)
+  .option('--action <action>', 'what the experiment is to do: pause, resume, promote, rollback or release')
+  .option('--json', 'print JSON', false)
+  .option('--admin <url>', 'where the admin listener of the gateway is', standardAdmin)
+  .addHelpText('after', '\nExamples:\n  penstock split digits\n  penstock split digits canary=10% --dry-run')
+  .action(split)
+
+program
+  .command('experiment')
+  .description('say in words how the experiment on a model stands, and what may be concluded')
+  .argument('<model>', 'name of the model')
+  .option('--json', 'print JSON', false)
+  .option('--admin <url>', 'where the admin listener of the gateway is', standardAdmin)
+  .action(experiment)
+
+program
   .command('token')
   .description('mint a token for development, from a running gateway with a development issuer')
   .option('--subject <name>', 'who calls (developer)')
@@ -71,7 +95,7 @@ program
   .option('--scope <scopes...>', 'what for (models)')
   .option('--profile <name>', 'how much of an answer is shown')
   .option('--lifetime <seconds>', 'how long it is good for, at most a day (an hour)')
-  .option('--admin <url>', 'where the admin listener of the gateway is', 'http://127.0.0.1:9091')
+  .option('--admin <url>', 'where the admin listener of the gateway is', standardAdmin)
   .addHelpText('after', '\nExample:\n  export PENSTOCK_TOKEN=$(penstock token)')
   .action(token)
 

@@ -1,6 +1,8 @@
 /** What a configuration says that does not fit the models which are there. */
-import type { Config, ConfigFile } from './config.ts'
-import type { Mistake } from './core/document.ts'
+import type { ConfigFile } from './config.ts'
+import type { Locate, Mistake } from './core/document.ts'
+import { intentOf, type Misfit } from './intent.ts'
+import type { SplitIntent } from './mesh/http-route.ts'
 import type { Model } from './models/fleet.ts'
 import type { Bundle } from './models/store.ts'
 import { constantFallback } from './routing/constant.ts'
@@ -21,21 +23,52 @@ export function strangers({ config, locate }: ConfigFile, bundles: readonly Bund
     }
     return mistakes
   })
-  const unset = Object.entries(config.models).flatMap(([name, { version }]) => {
-    const versions = store.get(name)?.map((bundle) => bundle.version)
-    if (!versions) {
-      const message = `models.${name}: no such model in the store, which has ${[...store.keys()].join(', ')}`
-      return [{ ...locate(['models', name]), message }]
-    }
-    if (version === undefined || versions.includes(version)) return []
-    const message = `models.${name}.version: ${noVersion(version, versions)}`
-    return [{ ...locate(['models', name, 'version']), message }]
+  return [...lost, ...unknownModels({ config, locate }, store.keys())]
+}
+
+/** Settings of models that are not in the store; but of those that may be gone from it. */
+export function unknownModels(
+  { config, locate }: ConfigFile,
+  there: Iterable<string>,
+  gone: readonly string[] = [],
+): Mistake[] {
+  const names = [...there]
+  const known = new Set([...names, ...gone])
+  return Object.keys(config.models).flatMap((name) => {
+    if (known.has(name)) return []
+    const message = `models.${name}: no such model in the store, which has ${names.join(', ')}`
+    return [{ ...locate(['models', name]), message }]
   })
-  return [...lost, ...unset]
+}
+
+/** Versions, splits and experiments that do not go with what is in the store. */
+export function badIntents(
+  { config, locate }: ConfigFile,
+  bundles: readonly Bundle[],
+  routeOf: (model: string) => SplitIntent | undefined,
+): Mistake[] {
+  const store = Map.groupBy(bundles, ({ model }) => model)
+  return [...store].flatMap(([name, own]) => {
+    const stored = new Map(own.map((bundle) => [bundle.version, bundle]))
+    const intent = intentOf(config.models[name], routeOf(name), stored)
+    return 'misfits' in intent ? mistakesOf(name, intent.misfits, locate) : []
+  })
+}
+
+/** What does not fit, where it stands in the configuration. */
+export function mistakesOf(name: string, misfits: readonly Misfit[], locate: Locate): Mistake[] {
+  return misfits.map(({ path, message }) => {
+    const whole = ['models', name, ...path]
+    return { ...locate(whole), message: `${whole.join('.')}: ${message}` }
+  })
 }
 
 /** Fallbacks that could never answer. */
-export function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap<string, Model>): Mistake[] {
+export function badFallbacks(
+  { config, locate }: ConfigFile,
+  models: ReadonlyMap<string, Model>,
+  usualOf: (model: Model) => string,
+): Mistake[] {
   const places = [
     ...config.routes.map(({ model, ...service }, i) => ({ path: ['routes', i, 'fallback'], model, service })),
     ...Object.entries(config.models).map(([model, service]) => ({
@@ -47,7 +80,7 @@ export function badFallbacks({ config, locate }: ConfigFile, models: ReadonlyMap
   return places.flatMap(({ path, model: name, service }) => {
     const model = models.get(name)
     const deadlineMs = Math.min(config.edge.deadlineMs, service.sla.deadlineMs ?? Infinity)
-    const problem = model && fallbackProblem(service.fallback, model, { usual: versionOf(config, model), deadlineMs })
+    const problem = model && fallbackProblem(service.fallback, model, { usual: usualOf(model), deadlineMs })
     if (!problem) return []
     const [list, key, ...rest] = path
     const where = list === 'routes' ? `routes[${key}]` : `models.${key}`
@@ -74,9 +107,4 @@ function fallbackProblem(
 
 function noVersion(version: string, versions: readonly string[]): string {
   return `there is no version ${version}; the store has ${versions.join(', ')}`
-}
-
-/** The version that serves requests which name none. */
-export function versionOf(config: Config, { name, versions }: Model): string {
-  return config.models[name]?.version ?? [...versions.keys()].at(-1)!
 }

@@ -19,6 +19,7 @@ export interface Target {
   readonly model: string
   readonly version: string
   readonly contract: Signature
+  readonly isRepeatable: boolean
   readonly lane: {
     reserve(claim: Claim): Refusal | undefined
     run(work: Work, claim: Claim): Promise<Done | Refusal>
@@ -31,7 +32,7 @@ export interface Steps {
   readonly identify: Identify
   readonly access: Pick<Access, 'bars' | 'sees'>
   readonly limits: Pick<Limits, 'admit'>
-  readonly router: Pick<Router<Target>, 'route' | 'choose' | 'fallback'>
+  readonly router: Pick<Router<Target>, 'route' | 'standard' | 'choose' | 'mirror'>
 }
 
 export async function infer(call: Call, steps: Steps, journal: Journal): Promise<Answer | Refusal> {
@@ -50,14 +51,12 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
   if (isRefusal(permit)) return permit
   claim.onRan((computeMs) => permit.settle(computeMs))
   try {
-    const target = steps.router.choose(route, call)
-    if (isRefusal(target)) return target
-    journal.chose(target)
-
-    const fallback = steps.router.fallback(route, call)
+    const chosen = steps.router.choose(route, call, caller)
+    if (isRefusal(chosen)) return chosen
+    journal.chose(chosen)
+    const { target, fallback } = chosen
     const hopeless = target.lane.reserve(claim.early(fallback?.keepMs))
     if (hopeless && !fallback) return hopeless
-
     const request = await call.read(target.contract, claim.deadline)
     if (isRefusal(request)) return request
     journal.rows = request.rows
@@ -65,9 +64,10 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     const over = await permit.charge(request.rows, () => target.lane.predict(request, claim))
     if (over) return over
     const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
-    const { id, wanted } = request
-    const answer = { model: target.model, version: target.version, id, wanted, head: permit.fields() }
-    if (!isRefusal(done)) journal.ran(done)
+    steps.router.mirror({ chosen, to: route, call, request, claim, done })
+    const head = [...permit.fields(), ...chosen.head]
+    const answer = { ...chosen.names, id: request.id, wanted: request.wanted, head }
+    journal.ran(done)
     if (!isRefusal(done)) return { ...answer, outputs: done.outputs }
     const instead = await fallback?.answer(request, claim, done)
     if (!instead) return done

@@ -26,6 +26,8 @@ export interface Security {
   readonly access: Access
   readonly limits: Limits
   readonly trust: Trust
+  /** What gateways have in common, if they have something. */
+  readonly redis: Redis | undefined
   /** Makes tokens, where there is an issuer for development. */
   readonly mint: Mint | undefined
   /** The caller of a full name such as `key:robot`, where the configuration says all about it. */
@@ -65,7 +67,7 @@ export async function openSecurity(
     limits.close()
     await redis?.close()
   }
-  return { ...rest, limits, mint: tokens?.mint, close: closeAll }
+  return { ...rest, limits, redis, mint: tokens?.mint, close: closeAll }
 }
 
 async function openRedis({ redis: options }: Config, { clock, limitCounts, onProblem, onReached }: SecurityTools) {

@@ -2,18 +2,17 @@
 import { Accounts } from './batching/accounts.ts'
 import { Arbiter } from './batching/arbiter.ts'
 import { Lane } from './batching/lane.ts'
-import type { BatchingOptions } from './batching/options.ts'
 import { policies } from './batching/policies.ts'
 import type { Config } from './config.ts'
 import type { Clock } from './core/clock.ts'
 import type { Refusal } from './core/refusal.ts'
-import { versionOf } from './misfits.ts'
-import type { Model, Version } from './models/fleet.ts'
+import type { Version } from './models/fleet.ts'
 import type { Target } from './pipeline.ts'
 import type { Deployment } from './runtime/deployment.ts'
 import { Runtime } from './runtime/runtime.ts'
 import { Instruments, type VersionCounts } from './telemetry/instruments.ts'
 import type { Logger } from './telemetry/log.ts'
+import type { SplitReading } from './telemetry/split-gauges.ts'
 import type { VersionState } from './telemetry/version-gauges.ts'
 
 /** A version with the lane in which its requests wait. */
@@ -26,17 +25,14 @@ export interface Served extends Target {
   readonly lane: Lane
   readonly deployment: Deployment
   readonly counts: VersionCounts
+  /** What its first runs took. */
+  readonly firstRuns: Version['firstRuns']
+  /** Told of each run that ends well. */
+  onRun: (key: string, rows: number, computeMs: number) => void
   /** What runs it, and how long that takes as far as it is known. */
   runsOn(): Pick<VersionState, 'provider' | 'device'> & { readonly runMs: Lane['fit'] }
   /** Why it cannot be run, if it will not be soon either. */
   refused(): Refusal | undefined
-}
-
-export interface ServedModel {
-  readonly name: string
-  readonly contract: Target['contract']
-  readonly version: string
-  readonly versions: ReadonlyMap<string, Served>
 }
 
 /** What is there before any model is. */
@@ -50,11 +46,12 @@ export interface Wiring {
   readonly lanes: Map<number, Lane>
   readonly accounts: Accounts
   readonly instruments: Instruments
-  /** Every version that is served, as it comes. */
+  /** Every version that is served. */
   readonly served: Served[]
 }
 
-export function wire(config: Config, clock: Clock, log: Logger): Wiring {
+/** `splits` is asked at each scrape. */
+export function wire(config: Config, splits: SplitReading, { clock, log }: Pick<Wiring, 'clock' | 'log'>): Wiring {
   const lanes: Wiring['lanes'] = new Map()
   const about = ({ options: { model, version } }: Deployment) => ({ model, version })
   const runtime: Runtime = new Runtime(config.runtime, clock, {
@@ -71,31 +68,27 @@ export function wire(config: Config, clock: Clock, log: Logger): Wiring {
   })
   const arbiters = new Map([...runtime.pools].map(([name, executors]) => [name, new Arbiter(executors, clock)]))
   const served: Served[] = []
-  const instruments = new Instruments(clock, () => served.map(stateOf))
+  const instruments = new Instruments(clock, () => served.map(stateOf), splits)
   const accounts = new Accounts(config.fairness.weights)
   return { clock, log, runtime, arbiters, lanes, accounts, instruments, served }
 }
 
-/** Gives every version of a model a lane. */
-export function serveModel(model: Model, config: Config, wiring: Wiring): ServedModel {
-  const { name, contract, versions } = model
-  const { batching = config.batching } = config.models[name] ?? {}
-  const served = [...versions.values()].map((each) => serveVersion(each, { contract, batching }, wiring))
-  wiring.served.push(...served)
-  return {
-    name,
-    contract,
-    version: versionOf(config, model),
-    versions: new Map(served.map((each) => [each.version, each])),
-  }
+interface ServeOptions {
+  readonly contract: Target['contract']
+  readonly config: Config
+  /** Whether nobody waits for its answers: then it is in no statistics of requests. */
+  readonly isShadow?: boolean
 }
 
-function serveVersion(
+/** Gives a version a lane. */
+export function serveVersion(
   { bundle, program, rows, firstRuns }: Version,
-  { contract, batching }: { readonly contract: Target['contract']; readonly batching: BatchingOptions },
-  { clock, log, runtime, arbiters, lanes, accounts, instruments }: Wiring,
+  { contract, config, isShadow = false }: ServeOptions,
+  wiring: Wiring,
 ): Served {
+  const { clock, log, runtime, arbiters, lanes, accounts, instruments } = wiring
   const { model, version, digest, samples } = bundle
+  const { batching = config.batching } = config.models[model] ?? {}
   const counts = instruments.of(model, version)
   const deployment = runtime.deployments[program.id]!
   // A version whose requests run alone gains nothing from waiting: each fills a batch.
@@ -108,7 +101,10 @@ function serveVersion(
     host: deployment,
     accounts,
     planner: arbiters.get(deployment.options.pool)!,
-    onRun: (ran, computeMs) => instruments.ran(counts, ran, computeMs),
+    onRun: (ran, computeMs, key) => {
+      if (!isShadow) instruments.ran(counts, ran, computeMs)
+      served.onRun(key, ran, computeMs)
+    },
     onExtraRun: () => counts.extraRuns++,
     onFailure: (reason, requestId) => log.warn({ requestId, model, version, reason }, 'the model failed on an input'),
   })
@@ -116,9 +112,26 @@ function serveVersion(
   lanes.set(program.id, lane)
   deployment.isAsked = () => !lane.empty
   const { independent: batched, why } = rows
-  const served = { model, version, contract, digest, samples, batched, why, maxRows: policy.maxRows }
-  const runsOn = () => ({ ...deviceOf(deployment), runMs: lane.fit })
-  return { ...served, lane, deployment, counts, runsOn, refused: () => deployment.refused() }
+  const served: Served = {
+    model,
+    version,
+    contract,
+    digest,
+    samples,
+    batched,
+    why,
+    maxRows: policy.maxRows,
+    isRepeatable: program.repeatable,
+    lane,
+    deployment,
+    counts,
+    firstRuns,
+    onRun: () => {},
+    runsOn: () => ({ ...deviceOf(deployment), runMs: lane.fit }),
+    refused: () => deployment.refused(),
+  }
+  if (!isShadow) wiring.served.push(served)
+  return served
 }
 
 function deviceOf({ device }: Deployment): Pick<VersionState, 'provider' | 'device'> {

@@ -11,7 +11,8 @@ const longSkewS = 120
 /** One sentence for each: what it is, and what to do about it. `models` are those in the store. */
 export function weaknesses(config: Config, models: readonly string[]): string[] {
   const idle = [...idleRules(config, models), ...idleLimits(config, models)]
-  return [...ofAccess(config), ...idle, ...ofTokens(config), ...ofListeners(config), ...ofLimits(config)]
+  const open = [...ofListeners(config), ...ofLimits(config)]
+  return [...ofAccess(config), ...idle, ...ofTokens(config), ...open, ...ofSplits(config)]
 }
 
 /** Rules that can never fit anything look like protection and are none. */
@@ -119,4 +120,73 @@ function ofLimits({ edge, limits, models, routes }: Config): string[] {
   return [
     `\`limits.rules\`: ${scope}${named.length > 0 ? ` (routes: ${named.join(', ')})` : ''}. Add one without \`where\`.`,
   ]
+}
+
+function ofSplits(config: Config): string[] {
+  return Object.entries(config.models).flatMap(([name, options]) => [
+    ...ofUnit(config, name),
+    ...ofRules(config, name),
+    ...ofExperiment(name, options),
+  ])
+}
+
+/** A unit that nobody has divides nothing, or all at once. */
+function ofUnit({ auth, models }: Config, name: string): string[] {
+  const { split, httpRoute } = models[name]!
+  const { by } = split?.unit ?? httpRoute?.unit ?? {}
+  const place = `\`models.${name}.${split ? 'split' : 'httpRoute'}.unit\``
+  if (by === 'caller' && auth === 'none')
+    return [`${place}: with \`auth: none\` callers are addresses: all behind one go one way. Set \`auth\`.`]
+  if (by === 'claim' && !hasClaims(auth))
+    return [`${place}: only tokens have claims, so each request goes its own way. Set \`auth.jwt\`.`]
+  return []
+}
+
+/** Rules that can never fit send nobody anywhere. */
+function ofRules({ auth, models, routes }: Config, name: string): string[] {
+  const own = [name, ...routes.filter(({ model }) => model === name).map((route) => route.name)]
+  return (models[name]!.split?.rules ?? []).flatMap(({ match }, i) => {
+    const place = `\`models.${name}.split.rules[${i}].match`
+    const isIdle = Object.keys(match.claims ?? {}).length > 0 && !hasClaims(auth)
+    return [
+      ...unknownModels(`${place}.routes\``, match.routes ?? [], own),
+      ...(isIdle ? [`${place}.claims\`: only tokens have claims, so it fits nobody. Set \`auth.jwt\`.`] : []),
+    ]
+  })
+}
+
+function hasClaims(auth: Config['auth']): boolean {
+  return auth !== 'none' && auth.jwt !== undefined
+}
+
+function ofExperiment(name: string, { split, aliases, experiment }: Config['models'][string]): string[] {
+  const place = `\`models.${name}`
+  if (experiment?.failures.action === 'alert')
+    return [`${place}.experiment.failures\`: a treatment that fails is told of and goes on. Set \`action: rollback\`.`]
+  if (!split) return []
+  if (experiment) return hasPlainControl(split, experiment) ? [] : [tiedControl(place)]
+  const drawn = Object.entries(split.arms).filter(([, { weight }]) => weight > 0)
+  const versions = new Set(drawn.map(([, { version }]) => aliases[version] ?? version))
+  const arms = drawn.map(([arm]) => arm).join(' and ')
+  return versions.size < 2
+    ? []
+    : [`${place}.split\`: nobody looks whether one of ${arms} is worse than the other. Add an \`experiment\`.`]
+}
+
+type Split = NonNullable<Config['models'][string]['split']>
+type Experiment = NonNullable<Config['models'][string]['experiment']>
+
+/** Whether it says which arm is on trial, by name or by weight: rolling back the other one would help nobody. */
+function hasPlainControl({ arms, default: fallback }: Split, { kind, control, treatment }: Experiment): boolean {
+  const weights = Object.values(arms).map(({ weight }) => weight)
+  const largest = Math.max(...weights)
+  return (control ?? treatment ?? fallback) !== undefined || kind === 'ab' || count(weights, largest) === 1
+}
+
+function count(values: readonly number[], wanted: number): number {
+  return values.filter((value) => value === wanted).length
+}
+
+function tiedControl(place: string): string {
+  return `${place}.experiment.control\`: with equal weights the control is the arm whose name comes first. Name it.`
 }

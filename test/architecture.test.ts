@@ -27,7 +27,7 @@ interface Rule {
 }
 
 const packageFile = '../package.json'
-const concepts = 'auth limits redis guard routing experiments batching runtime models predictions telemetry mesh'.split(
+const concepts = 'auth limits redis guard routing experiments batching runtime models state predictions telemetry mesh'.split(
   ' ',
 )
 /** A concept's options, and its closed lists of alternatives. */

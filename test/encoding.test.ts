@@ -35,7 +35,7 @@ interface Asked {
 
 function encoderOf(outputs: readonly Output[], asked: Asked = {}): AnswerEncoder {
   const { id, model = 'm', wanted = outputs.map(({ name }) => ({ name, binary: false })), nonFinite = false } = asked
-  const answer: Answer = { model, version: '1', id, outputs: outputs.map(tensorOf), wanted }
+  const answer: Answer = { model, version: '1', arm: undefined, id, outputs: outputs.map(tensorOf), wanted }
   return new AnswerEncoder(answer, { nonFinite })
 }
 

@@ -83,18 +83,20 @@ export class GatewayProcess implements AsyncDisposable {
   readonly pid: number
   readonly port: number
   readonly metricsPort: number
+  readonly adminPort: number
   readonly #child: ChildProcess
   readonly #folder: string
 
   readonly ca: string | undefined
 
-  private constructor(child: ChildProcess, { folder, ca }: Place, [port, metricsPort]: readonly number[]) {
+  private constructor(child: ChildProcess, { folder, ca }: Place, [port, metricsPort, adminPort]: readonly number[]) {
     this.#child = child
     this.#folder = folder
     this.ca = ca
     this.pid = child.pid!
     this.port = port!
     this.metricsPort = metricsPort!
+    this.adminPort = adminPort!
   }
 
   /** `settings` go on top of the defaults, and `edge` on top of theirs. With certificates it speaks HTTPS. */
@@ -170,8 +172,8 @@ function portsIn(child: ChildProcess): Promise<number[]> {
     child.on('exit', () => reject(new Error(`the gateway did not start: ${said}`)))
     child.stdout!.on('data', (chunk: Buffer) => {
       said += chunk.toString()
-      const ports = / at https?:\S+:(\d+), metrics at http:\S+:(\d+)\/metrics/.exec(said)
-      if (ports) resolve([Number(ports[1]), Number(ports[2])])
+      const ports = / at https?:\S+:(\d+), metrics at http:\S+:(\d+)\/metrics, status at http:\S+:(\d+)\//.exec(said)
+      if (ports) resolve(ports.slice(1).map(Number))
     })
   })
 }

@@ -45,7 +45,7 @@ export interface LaneOptions extends RescueOptions {
   readonly planner: Planner
   readonly host: Host
   /** Told of every run that ended well. */
-  readonly onRun: (rows: number, computeMs: number) => void
+  readonly onRun: (rows: number, computeMs: number, key: string) => void
 }
 
 export class Lane {
@@ -231,7 +231,7 @@ export class Lane {
     if (ran.kind !== 'done') return this.#save(live, ran)
     const { computeMs } = ran
     curve.learn(batchRows, computeMs)
-    onRun(batchRows, computeMs)
+    onRun(batchRows, computeMs, key)
     jobs.forEach((job, i) => {
       job.ran((computeMs * job.work.rows) / batchRows)
       job.settle({ outputs: ran.outputs[i]!, batchRows, queueMs: startedAt - job.queuedAt, computeMs })

@@ -1,14 +1,17 @@
 /** `penstock serve`: runs the gateway until it is told to stop. */
 import { existsSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import type { Config, ConfigFile } from '../config.ts'
+import { loadConfig, type Config, type ConfigFile } from '../config.ts'
 import { systemClock } from '../core/clock.ts'
 import type { Mistake } from '../core/document.ts'
+import { Watched, type Made } from '../core/watched.ts'
 import { createAdminServer } from '../edge/admin.ts'
 import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
-import { createGateway, type Failed, type Gateway } from '../gateway.ts'
-import type { ServedModel } from '../served.ts'
+import { createGateway, type Failed } from '../create-gateway.ts'
+import type { Gateway } from '../gateway.ts'
+import type { LiveModel } from '../live-model.ts'
+import { settledReader } from '../settled-file.ts'
 import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {
@@ -17,17 +20,60 @@ export async function serve(path: string): Promise<void> {
   if ('mistakes' in started) return fail(started.mistakes, started.isStuck)
   if ('problem' in started) return failWith(started.problem)
   const { running } = started
+  const followed = await follow(path, running.gateway)
   const asked = stopSignal()
   const token = await running.gateway.trialToken()
   process.stdout.write(banner(running, curlCredentials(file.config, token)))
   const signal = await asked
   process.stdout.write(`\n${signal}: finishing what is in flight\n`)
+  followed.close()
   const { areConnectionsClosed, areWorkersGone } = await running.stop()
   const { timeoutMs } = file.config.edge.drain
   if (!areConnectionsClosed)
     process.stderr.write(`penstock: connections were still open after ${timeoutMs} ms and were cut\n`)
   if (!areWorkersGone) endNow(`a worker was still in a run after ${timeoutMs} ms: the process ends without it`)
   if (!areConnectionsClosed) process.exit(1)
+}
+
+/** How often it is looked whether the configuration has changed. */
+const followMs = 500
+
+/** Takes up what is new in the configuration; what is wrong with it is told, and changes nothing. */
+export async function follow(path: string, gateway: Gateway): Promise<{ close(): void }> {
+  const tell = (mistakes: readonly Mistake[]) => {
+    for (const { file, line, message } of mistakes) gateway.log.error({ file, line }, `nothing is changed: ${message}`)
+  }
+  const make = async (): Promise<Made<undefined>> => {
+    const file = await loadConfig(path)
+    if ('mistakes' in file) return file
+    const mistakes = await gateway.reload(file)
+    return mistakes.length > 0 ? { mistakes: [...mistakes] } : { value: undefined }
+  }
+  const watch = { file: path, everyMs: followMs, clock: systemClock, read: settledReader(systemClock), make }
+  let close = () => {}
+  let isClosed = false
+  let told = ''
+  // It was all right when the gateway was started, and may have become bad before it was looked at again.
+  const open = async () => {
+    const watched = await Watched.open({ ...watch, onProblem: (problem) => tell([problem]) })
+    if (!('mistakes' in watched)) {
+      close = () => watched.close()
+      if (isClosed) close()
+      return
+    }
+    if (isClosed) return
+    const said = JSON.stringify(watched.mistakes)
+    if (said !== told) tell(watched.mistakes)
+    told = said
+    close = systemClock.after(followMs, () => void open())
+  }
+  await open()
+  return {
+    close: () => {
+      isClosed = true
+      close()
+    },
+  }
 }
 
 /** A gateway with its listeners open. */
@@ -170,7 +216,7 @@ function proofOf({ jwt, apiKeys }: Exclude<Config['auth'], 'none'>, token: strin
 }
 
 /** A line that works when it is pasted. */
-function tryIt(curl: string, models: readonly ServedModel[]): string {
+function tryIt(curl: string, models: readonly LiveModel[]): string {
   for (const { name, version, versions } of models) {
     const [sample] = versions.get(version)!.samples
     if (sample === undefined) continue

@@ -61,6 +61,8 @@ export interface Call {
 export interface Answer {
   readonly model: string
   readonly version: string
+  /** The arm of the model's split that the request was assigned to, if it has one. */
+  readonly arm: string | undefined
   readonly id: string | undefined
   readonly outputs: readonly Tensor[]
   readonly wanted: readonly WantedOutput[]
@@ -70,5 +72,5 @@ export interface Answer {
   readonly fallback?: FallbackKind
 }
 
-/** What may answer when the version that was asked cannot in time. */
-export type FallbackKind = 'version' | 'constant'
+/** What may answer when the version that was asked cannot in time; `rescue` is the stable one, for one on trial. */
+export type FallbackKind = 'version' | 'constant' | 'rescue'

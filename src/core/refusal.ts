@@ -24,6 +24,9 @@ export const refusals = {
   method_not_allowed: { status: 405, grpc: 12, retryable: false, title: 'the path exists, with another method' },
   not_acceptable: { status: 406, grpc: 3, retryable: false, title: 'the client accepts no form that there is' },
   too_slow: { status: 408, grpc: 4, retryable: true, title: 'the request did not arrive in time' },
+  conflict: { status: 409, grpc: 9, retryable: false, title: 'as things stand, this cannot be done' },
+  stale: { status: 412, grpc: 9, retryable: false, title: 'it has been changed since it was looked at' },
+  unconditional: { status: 428, grpc: 9, retryable: false, title: 'a change must say what it has seen' },
   too_large: { status: 413, grpc: 8, retryable: false, title: 'the body, or what is in it, is over a limit' },
   unsupported_media: {
     status: 415,

@@ -16,9 +16,22 @@ export const adminPaths = {
   '/admin/status':
     'GET: models, versions and their batching as they are. `runMs` is what was learnt: a run of b rows takes `baseMs + rowMs * b`, and hardly ever more than `margin` times that',
   '/admin/config': 'GET: the configuration, with every default in it',
+  '/admin/models/NAME/split':
+    'GET: the split that is in force. PATCH: changes it, with `if-match` and the generation that you have seen: `{"weights": {"ARM": 5}}`, `{"reset": true}` or `{"action": "pause"}` (or resume, promote, rollback, release); with `"dryRun": true` it only says what would follow',
+  '/admin/models/NAME/experiment': 'GET: how far the experiment has got, the evidence, and what may be concluded',
+  '/admin/store': 'POST: looks at the store at once, for new versions and for such as are gone',
   '/admin/tokens':
     'POST: mints a token, where there is a development issuer: `{"subject", "tenant", "scopes", "profile", "lifetimeS"}`, each of which may be left out',
 }
+
+type Handler = (
+  administration: Administration,
+  request: SideRequest,
+  caller: Caller,
+) => Promise<Shown | Refusal> | Shown | Refusal
+
+/** What may be done at a path, by method. */
+type Resource = Readonly<Partial<Record<'GET' | 'POST' | 'PATCH', Handler>>>
 
 export function createAdminServer(administration: Administration, { host, names }: AdminOptions): SideServer {
   const own = new Set([host, ...names])
@@ -26,20 +39,77 @@ export function createAdminServer(administration: Administration, { host, names 
   return new SideServer(async (request) => {
     const foreign = admitOwn(request.headers, isOwn)
     if (foreign) return foreign
-    const { path, method } = request
-    const read = Object.hasOwn(readers, path) ? readers[path as keyof typeof readers] : undefined
-    if (!read && path !== '/admin/tokens') return nothingElse(adminPaths)
-    if (read ? !isRead(method) : method !== 'POST') return onlyTakes(read ? 'GET, HEAD' : 'POST')
-    const operation = read ? 'admin.read' : 'admin.write'
-    const caller = await administration.admit(request, operation, isLoopback(host))
-    if (isRefusal(caller)) return caller
-    return read ? json(read(administration)) : mint(administration, caller, request)
+    const resource = resourceOf(request.path)
+    if (!resource) return nothingElse(adminPaths)
+    const method = isRead(request.method) ? 'GET' : request.method
+    const handle = resource[method as keyof Resource]
+    if (!handle) return onlyTakes(allowOf(resource))
+    const caller = await administration.admit(
+      request,
+      method === 'GET' ? 'admin.read' : 'admin.write',
+      isLoopback(host),
+    )
+    return isRefusal(caller) ? caller : handle(administration, request, caller)
   })
 }
 
-const readers = {
-  '/admin/status': (administration: Administration) => administration.status(),
-  '/admin/config': (administration: Administration) => administration.config(),
+function allowOf(resource: Resource): string {
+  return Object.keys(resource)
+    .map((method) => (method === 'GET' ? 'GET, HEAD' : method))
+    .join(', ')
+}
+
+const resources: Readonly<Record<string, Resource>> = {
+  '/admin/status': { GET: (administration) => json(administration.status()) },
+  '/admin/config': { GET: (administration) => json(administration.config()) },
+  '/admin/store': { POST: async (administration) => json(await administration.refresh()) },
+  '/admin/tokens': { POST: mint },
+}
+
+function resourceOf(path: string): Resource | undefined {
+  if (Object.hasOwn(resources, path)) return resources[path]
+  const [, name = '', what] = /^\/admin\/models\/([^/]+)\/(split|experiment)$/.exec(path) ?? []
+  if (what === 'experiment') return { GET: (administration) => shown(administration.experiment(decoded(name))) }
+  if (what !== 'split') return undefined
+  return {
+    GET: (administration) => shownSplit(administration.split(decoded(name))),
+    PATCH: (administration, request, caller) => edit(administration, request, { name: decoded(name), caller }),
+  }
+}
+
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return name
+  }
+}
+
+function shown(found: unknown): Shown | Refusal {
+  return isRefusal(found) ? found : json(found)
+}
+
+function shownSplit(split: { readonly generation: number } | Refusal): Shown | Refusal {
+  return isRefusal(split) ? split : json(split, 200, ['etag', `"${split.generation}"`])
+}
+
+const editSchema = z.strictObject({
+  weights: z.record(z.string().max(128), z.number().min(0).max(1e6)).optional(),
+  reset: z.literal(true).optional(),
+  action: z.enum(['pause', 'resume', 'promote', 'rollback', 'release']).optional(),
+  dryRun: z.boolean().optional(),
+})
+
+async function edit(
+  administration: Administration,
+  request: SideRequest,
+  { name, caller }: { readonly name: string; readonly caller: Caller },
+): Promise<Shown | Refusal> {
+  const wish = await readBody(request, editSchema)
+  if (isRefusal(wish)) return wish
+  const seen = request.headers['if-match']
+  const made = await administration.editSplit(name, wish, seen === undefined ? undefined : String(seen), caller)
+  return isRefusal(made) ? made : json(made, 200, ['etag', `"${made.split.generation}"`])
 }
 
 const word = z.string().min(1).max(256)
@@ -51,19 +121,23 @@ const wishSchema = z.strictObject({
   lifetimeS: z.int().min(1).max(86_400).optional(),
 })
 
-async function mint(administration: Administration, caller: Caller, request: SideRequest): Promise<Shown | Refusal> {
+async function mint(administration: Administration, request: SideRequest, caller: Caller): Promise<Shown | Refusal> {
+  const wish = await readBody(request, wishSchema)
+  if (isRefusal(wish)) return wish
+  const token = await administration.mint(wish, caller)
+  return isRefusal(token) ? token : json({ token })
+}
+
+async function readBody<S extends z.ZodType>(request: SideRequest, schema: S): Promise<z.output<S> | Refusal> {
   // Anything else a page of another site may send without asking first.
-  if (!/^application\/json\s*(;|$)/i.test(String(request.headers['content-type'])))
+  if (!/^application\/(merge-patch\+)?json\s*(;|$)/i.test(String(request.headers['content-type'])))
     return refuse('unsupported_media', 'the body must be application/json')
   const body = await request.read()
   if (isRefusal(body)) return body
-  const { data: wish, error } = wishSchema.safeParse(body)
-  if (!wish) {
-    const [issue] = error.issues
-    return refuse('invalid', `${issue!.path.join('.') || 'the body'}: ${issue!.message}`)
-  }
-  const token = await administration.mint(wish, caller)
-  return isRefusal(token) ? token : json({ token })
+  const read = schema.safeParse(body)
+  if (read.success) return read.data
+  const [issue] = read.error.issues
+  return refuse('invalid', `${issue!.path.map(String).join('.') || 'the body'}: ${issue!.message}`)
 }
 
 /** Pages of other sites, whatever name they have found for this address, get nothing. */

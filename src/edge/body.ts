@@ -3,7 +3,6 @@
  * their turn, and no longer than it may take.
  */
 import type { Transform } from 'node:stream'
-import type { InferRequest } from '../core/call.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import { sliceBytes, type Decoder } from './codecs/decoder.ts'
 import { tooLarge, type BodyLimits } from './framing.ts'
@@ -18,8 +17,8 @@ export interface BodyTools {
   readonly sweep: Sweep
 }
 
-export interface Reading {
-  readonly decoder: Decoder
+export interface Reading<T> {
+  readonly decoder: Decoder<T>
   readonly encoding: Encoding | undefined
   /** On the clock's scale. */
   readonly expiresAt: number
@@ -28,7 +27,7 @@ export interface Reading {
 }
 
 /** Reads the body of an exchange. Settles as soon as the outcome is known, which may be before its end. */
-export function readBody(exchange: Exchange, reading: Reading, tools: BodyTools): Promise<InferRequest | Refusal> {
+export function readBody<T>(exchange: Exchange, reading: Reading<T>, tools: BodyTools): Promise<T | Refusal> {
   // It may have done so while somebody was asked who it is.
   if (exchange.gone) return Promise.resolve(hungUp())
   return new Promise((resolve) => {
@@ -46,13 +45,13 @@ function hungUp(): Refusal {
 /** Small bodies grow as they like. */
 const freelyInflated = 1_048_576
 
-class BodyReader implements BodySink, Expiring {
+class BodyReader<T> implements BodySink, Expiring {
   readonly expiresAt: number
   readonly #exchange: Exchange
-  readonly #decoder: Decoder
+  readonly #decoder: Decoder<T>
   readonly #expired: () => Refusal
   readonly #tools: BodyTools
-  readonly #resolve: (outcome: InferRequest | Refusal) => void
+  readonly #resolve: (outcome: T | Refusal) => void
   readonly #inflater: Transform | undefined
   /** Chunks for which there was no turn yet. */
   readonly #late: Uint8Array[] = []
@@ -62,12 +61,7 @@ class BodyReader implements BodySink, Expiring {
   #isAll = false
   #isFinished = false
 
-  constructor(
-    exchange: Exchange,
-    reading: Reading,
-    tools: BodyTools,
-    resolve: (outcome: InferRequest | Refusal) => void,
-  ) {
+  constructor(exchange: Exchange, reading: Reading<T>, tools: BodyTools, resolve: (outcome: T | Refusal) => void) {
     this.expiresAt = reading.expiresAt
     this.#exchange = exchange
     this.#decoder = reading.decoder
@@ -97,7 +91,7 @@ class BodyReader implements BodySink, Expiring {
   }
 
   /** The first outcome counts. */
-  finish(outcome: InferRequest | Refusal): void {
+  finish(outcome: T | Refusal): void {
     if (this.#isFinished) return
     this.#isFinished = true
     this.#tools.sweep.delete(this)

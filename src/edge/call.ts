@@ -7,9 +7,10 @@ import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
 import { readBody, type BodyTools } from './body.ts'
 import type { DecodeOptions } from './codecs/decoder.ts'
+import { DocumentDecoder } from './codecs/document.ts'
 import { RawDecoder } from './codecs/raw.ts'
 import { RequestDecoder } from './codecs/request.ts'
-import { readFraming } from './framing.ts'
+import { readFraming, tooLarge } from './framing.ts'
 import type { Exchange } from './protocols/exchange.ts'
 import type { Address } from './routes.ts'
 
@@ -92,6 +93,25 @@ export class HttpCall implements Call {
   release(): void {
     this.#lease.release()
   }
+}
+
+/** Of feedback. */
+const mostDocumentBytes = 262_144
+
+/** A body that is one small JSON document. */
+export async function readDocument(
+  exchange: Exchange,
+  expiresAt: number,
+  tools: CallTools,
+): Promise<{ readonly document: unknown } | Refusal> {
+  const framing = readFraming(exchange.headers, tools.limits)
+  if (isRefusal(framing)) return framing
+  const isBinary = /^application\/octet-stream/i.test(exchange.headers['content-type'] ?? '')
+  if (isBinary || framing.jsonBytes !== undefined)
+    return refuse('unsupported_media', 'send "content-type: application/json", and nothing in binary behind it')
+  if (framing.length !== undefined && framing.length > mostDocumentBytes) return tooLarge(mostDocumentBytes)
+  const decoder = new DocumentDecoder(mostDocumentBytes)
+  return readBody(exchange, { decoder, encoding: framing.encoding, expiresAt, expired: tooSlow }, tools)
 }
 
 function expired(): Refusal {

@@ -3,6 +3,7 @@
  * of the browser's are ever invited.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { armField, predictionField, versionField } from '../core/split-fields.ts'
 import { fallbackField, priorityField, timeoutField } from './negotiation.ts'
 import type { CorsOptions } from './options.ts'
 import type { Exchange } from './protocols/exchange.ts'
@@ -15,6 +16,7 @@ const requestFields: readonly string[] = [
   'x-request-id',
   timeoutField,
   priorityField,
+  armField,
 ]
 const answerFields = [
   'inference-header-content-length',
@@ -24,6 +26,9 @@ const answerFields = [
   'www-authenticate',
   'x-request-id',
   fallbackField,
+  armField,
+  versionField,
+  predictionField,
 ].join(', ')
 const nothing: readonly string[] = []
 

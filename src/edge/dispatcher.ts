@@ -8,7 +8,7 @@ import type { Caller } from '../core/caller.ts'
 import type { Clock } from '../core/clock.ts'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { infer } from '../pipeline.ts'
-import { HttpCall, type CallTools } from './call.ts'
+import { HttpCall, readDocument, type CallTools } from './call.ts'
 import { sliceBytes } from './codecs/decoder.ts'
 import { countOf } from './codecs/element-writers.ts'
 import { AnswerEncoder, type Payload } from './codecs/response.ts'
@@ -16,6 +16,7 @@ import { Cors, isPreflight } from './cors.ts'
 import { chooseEncoding, compress } from './compression.ts'
 import { health, inform, View, type Question, type Said } from './metadata.ts'
 import { accepts, readRequestId, readUrgency } from './negotiation.ts'
+import { passOn } from './feedback.ts'
 import type { EdgeOptions } from './options.ts'
 import type { Exchange } from './protocols/exchange.ts'
 import { Reply } from './reply.ts'
@@ -136,6 +137,7 @@ export class Dispatcher {
     if (isRefusal(caller)) return method === 'OPTIONS' ? tell(nothing) : reply.refusal(caller)
     const found = 'address' in asked ? find(serving, caller, asked) : undefined
     if (isRefusal(found)) return reply.refusal(found)
+    if (asked.kind === 'feedback' && method === 'POST') return this.#takeFeedback(exchange, caller, reply)
     return tell(() => (isQuestion(asked) ? inform(asked, new View(serving, caller), isDraining) : undefined))
   }
 
@@ -150,6 +152,24 @@ export class Dispatcher {
     else if (!accepts(headers.accept, jsonOnly)) reply.refusal(notAcceptable())
     else if (isRefusal(said)) reply.refusal(said)
     else reply.json(said.status, said.body)
+  }
+
+  /** What is told of predictions counts against the limits of whoever tells it. */
+  async #takeFeedback(exchange: Exchange, caller: Caller, reply: Reply): Promise<void> {
+    const { serving, clock } = this.#around
+    const { limits } = serving.steps
+    if (!accepts(exchange.headers.accept, jsonOnly)) return reply.refusal(notAcceptable())
+    const permit = await limits.admit({ caller, route: 'feedback', model: '', priority: 'standard' })
+    if (isRefusal(permit)) return reply.refusal(permit)
+    try {
+      const body = await readDocument(exchange, clock.now() + this.#options.body.timeoutMs, this.#tools)
+      const taken = isRefusal(body) ? body : await passOn(serving, { ...body, caller }, this.#tools.turns)
+      if (exchange.gone) return
+      if (isRefusal(taken)) reply.refusal(taken)
+      else reply.json(200, taken)
+    } finally {
+      permit.release(0)
+    }
   }
 
   async #infer(exchange: Exchange, { address, peer }: Asked<Inference>, reply: Reply): Promise<void> {
@@ -234,7 +254,7 @@ type Asked<O extends Operation> = O & { readonly peer: string }
 function find({ steps: { router, access } }: Serving, caller: Caller, { kind, address }: ModelQuestion): unknown {
   const route = router.route(address)
   if (isRefusal(route)) return route
-  return access.bars(caller, accessTo(kind), route, address) ?? router.choose(route, address)
+  return access.bars(caller, accessTo(kind), route, address) ?? router.standard(route)
 }
 
 type ModelQuestion = Extract<Operation, { address: unknown }>
@@ -245,7 +265,7 @@ function isInference(operation: Operation, method: string): operation is Inferen
 }
 
 function isQuestion(operation: Exclude<Operation, { kind: OpenOperation }>): operation is Question {
-  return operation.kind !== 'infer'
+  return operation.kind !== 'infer' && operation.kind !== 'feedback'
 }
 
 function notAcceptable(): Refusal {

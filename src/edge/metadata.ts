@@ -14,7 +14,9 @@ export interface Said {
 }
 
 type ModelQuestion = { readonly kind: Exclude<ModelOperation, 'infer'>; readonly address: Address }
-export type Question = { readonly kind: Exclude<ServerOperation, OpenOperation>; readonly host: string } | ModelQuestion
+export type Question =
+  | { readonly kind: Exclude<ServerOperation, OpenOperation | 'feedback'>; readonly host: string }
+  | ModelQuestion
 
 const extensions = ['binary_tensor_data', 'parameters', 'model_configuration', 'statistics']
 
@@ -84,7 +86,7 @@ function aboutModel({ kind, address }: ModelQuestion, view: View, refused: Refus
   const { router } = view.serving.steps
   const route = router.route(address)
   if (isRefusal(route)) return route
-  const target = router.choose(route, address)
+  const target = router.standard(route)
   if (isRefusal(target)) return target
   const model = view.model(target.model)!
   const version = model.versions.get(target.version)!

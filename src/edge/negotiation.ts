@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { isRefusal, refuse, type Refusal } from '../core/refusal.ts'
 import { priorities, type Priority } from '../core/priority.ts'
+import { armField, predictionField, versionField } from '../core/split-fields.ts'
 
 /** Whether an `Accept` field lets one of these types through (RFC 9110 section 12.5.1). */
 export function accepts(accept: string | undefined, types: readonly string[]): boolean {
@@ -50,7 +51,12 @@ export const describedFields = {
   [timeoutField]: 'request: milliseconds from arrival to answer; what cannot be answered by then is refused',
   [priorityField]: `request: ${clientPriorities.join(', ')}; not ahead of its route`,
   'x-request-id': "request and answer: the client's own id, or one that it is given",
-  [fallbackField]: 'answer: `version` or `constant` if something else answers than the version that was asked',
+  [fallbackField]:
+    'answer: `version`, `constant` or `rescue` (the stable arm, for one on trial) if something else answers than the version that was asked',
+  [armField]:
+    'request: the arm that is to answer, from callers with the scope `experiment:force`; answer: the arm of the split that the request went to, where a model has a split and no version is named',
+  [versionField]: 'answer: the version of that arm; `model_version` in the body is the one that answered',
+  [predictionField]: 'answer: what `POST /v2/feedback` calls the prediction, where metrics are declared',
 } as const
 
 export function readUrgency(headers: IncomingHttpHeaders): Urgency | Refusal {

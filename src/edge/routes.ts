@@ -8,6 +8,10 @@ export const serverPaths = {
   '/v2/health/ready': { kind: 'ready', what: 'whether requests can be served: 200, or 503 and why not' },
   '/v2/models': { kind: 'models', what: 'names of the models' },
   '/v2/models/stats': { kind: 'allStats', what: 'statistics of all models' },
+  '/v2/feedback': {
+    kind: 'feedback',
+    what: 'what became of predictions: `{"prediction", "metric", "value", "id"}`, or a list',
+  },
   '/v2/openapi.json': { kind: 'openapi', what: 'what is served, as an OpenAPI 3.1 document' },
 } as const
 
@@ -43,7 +47,7 @@ export const describedPaths = [
 ].map(([path, { kind, what }]) => ({ method: methodOf(kind), path, what }))
 
 export function methodOf(kind: Operation['kind']): 'GET' | 'POST' {
-  return kind === 'infer' ? 'POST' : 'GET'
+  return kind === 'infer' || kind === 'feedback' ? 'POST' : 'GET'
 }
 
 /** What is told to everybody: probes have no way to say who they are. */

@@ -44,6 +44,8 @@ export interface Serving {
   readonly proofs: Proofs
   /** Takes out of a head what it claims and nobody may believe. Says whose request it is: the peer, or whom a trusted proxy names. */
   screen(headers: HeadFields, origin: Origin, peer: string): string
+  /** Takes what is told of predictions: one entry, or a list. */
+  tell(entries: unknown, caller: Caller): unknown
   /** Opens the journal of a request that has just arrived. */
   open(): Journal
   /** Why nothing can be run at the moment, if that is so. */
@@ -64,8 +66,31 @@ export interface Administration {
   config(): unknown
   /** Who asks, if it may do this. On loopback it is whoever is on this machine. */
   admit(request: Asking, operation: 'admin.read' | 'admin.write', isLocal: boolean): Promise<Caller | Refusal>
+  /** The split of a model that is in force. */
+  split(model: string): SplitState | Refusal
+  experiment(model: string): unknown
+  /** Changes a split by hand; `generation` is what whoever asks has seen. */
+  editSplit(
+    model: string,
+    edit: SplitWish,
+    generation: string | undefined,
+    by: Caller,
+  ): Promise<{ readonly split: SplitState } | Refusal>
+  /** Looks at the store at once. */
+  refresh(): Promise<unknown>
   /** Makes a token for development. */
   mint(wish: TokenWish, by: Caller): Promise<string | Refusal>
+}
+
+interface SplitState {
+  readonly generation: number
+}
+
+interface SplitWish {
+  readonly weights?: Readonly<Record<string, number>> | undefined
+  readonly reset?: boolean | undefined
+  readonly action?: 'pause' | 'resume' | 'promote' | 'rollback' | 'release' | undefined
+  readonly dryRun?: boolean | undefined
 }
 
 interface Asking {

@@ -10,6 +10,8 @@ export interface Shown {
   readonly status: number
   readonly type: string
   readonly body: string
+  /** Names and values, in turn, of further header fields. */
+  readonly head?: readonly string[]
 }
 
 export interface SideRequest {
@@ -56,7 +58,7 @@ async function handle(request: IncomingMessage, response: ServerResponse, answer
   const flaw = proofFlaw(headers.authorization, request.rawHeaders)
   const found = flaw ?? (await answer({ method, path, headers, origin, read: () => readJson(request) }))
   const { status, type, body } = isRefusal(found) ? shownRefusal(found) : found
-  const head = isRefusal(found) ? found.head : []
+  const { head = [] } = found
   if (isRefusal(found) && found.retryAfterS !== undefined) response.setHeader('retry-after', found.retryAfterS)
   for (let i = 0; i < head.length; i += 2) response.setHeader(head[i]!, head[i + 1]!)
   response.writeHead(status, { 'content-type': type, 'content-length': String(Buffer.byteLength(body)) })
@@ -94,6 +96,6 @@ export function onlyTakes(allow: string): Refusal {
   return new Refusal('method_not_allowed', `this path takes ${allow}`, undefined, ['allow', allow])
 }
 
-export function json(value: unknown, status = 200): Shown {
-  return { status, type: 'application/json', body: JSON.stringify(value) }
+export function json(value: unknown, status = 200, head: readonly string[] = []): Shown {
+  return { status, type: 'application/json', body: JSON.stringify(value), head }
 }

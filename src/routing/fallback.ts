@@ -53,18 +53,46 @@ export function covers({ code }: Refusal): boolean {
   return covered.has(code)
 }
 
+/** What another version may make good of what one failed on: also that it fails, which may be its own fault. */
+const rescued: ReadonlySet<RefusalCode> = new Set([...covered, 'model_failed'])
+
 interface Runner {
   run(work: Work, claim: Claim): Promise<{ readonly outputs: readonly Tensor[] } | Refusal>
 }
 
 /** Another version answers, with what is left of the time. */
 export function versionFallback(version: string, keepMs: number, lane: Runner): Fallback {
+  return runAgain({ kind: 'version', version, keepMs }, lane, covered)
+}
+
+/** The stable version answers once what one that is on trial could not. */
+export function rescueFallback(version: string, lane: Runner): Fallback {
+  return runAgain({ kind: 'rescue', version, keepMs: 0 }, lane, rescued)
+}
+
+/** The first that has an answer. */
+export function inTurn(first: Fallback, second: Fallback): Fallback {
+  return {
+    keepMs: Math.max(first.keepMs, second.keepMs),
+    async answer(request, claim, because) {
+      return (await first.answer(request, claim, because)) ?? second.answer(request, claim, because)
+    },
+  }
+}
+
+interface Stand {
+  readonly kind: FallbackKind
+  readonly version: string
+  readonly keepMs: number
+}
+
+function runAgain({ kind, version, keepMs }: Stand, lane: Runner, codes: ReadonlySet<RefusalCode>): Fallback {
   return {
     keepMs,
     async answer(request, claim, because) {
-      if (!covers(because)) return undefined
+      if (!codes.has(because.code)) return undefined
       const done = await lane.run(request, claim)
-      return isRefusal(done) ? undefined : { kind: 'version', version, outputs: done.outputs }
+      return isRefusal(done) ? undefined : { kind, version, outputs: done.outputs }
     },
   }
 }

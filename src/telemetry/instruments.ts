@@ -9,6 +9,7 @@ import { EdgeCounts, registerEdge } from './edge-counts.ts'
 import { Histogram, latencyBoundsMs, rowBounds } from './histogram.ts'
 import type { Journal, JournalListener, Outcome } from './journal.ts'
 import { LimitCounts, registerLimits } from './limit-counts.ts'
+import { registerSplits, type SplitReading } from './split-gauges.ts'
 import { registerVersions, type VersionState } from './version-gauges.ts'
 
 /** The phases of a request: in the lane's queue, in the run, and from arrival to the last byte. */
@@ -81,10 +82,11 @@ export class Instruments {
   readonly #byModel = new Map<string, Map<string, VersionCounts>>()
   readonly #registry = new Registry()
 
-  /** `versions` is asked at each scrape. */
-  constructor(clock: Clock, versions: () => Iterable<VersionState>) {
+  /** They are asked at each scrape. */
+  constructor(clock: Clock, versions: () => Iterable<VersionState>, splits: SplitReading) {
     this.#clock = clock
     this.#register(versions)
+    registerSplits(splits, [this.#registry])
   }
 
   readonly listener: JournalListener = {

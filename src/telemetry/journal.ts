@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../core/clock.ts'
 import type { FallbackKind } from '../core/call.ts'
-import type { RefusalCode } from '../core/refusal.ts'
+import { isRefusal, type Refusal, type RefusalCode } from '../core/refusal.ts'
 
 /** `fallback`: answered, but not by the version that was asked. */
 export type Outcome = 'ok' | 'fallback' | RefusalCode
@@ -16,12 +16,30 @@ export interface JournalListener {
   readonly closed?: (journal: Journal) => void
 }
 
+/** What a request was assigned to, and by which draw. */
+export interface Assigned {
+  readonly arm: string
+  readonly decision: string
+  readonly share: number
+  readonly generation: number
+  readonly unit: string
+  readonly unitKind: string
+}
+
+interface Ran {
+  readonly batchRows: number
+  readonly queueMs: number
+  readonly computeMs: number
+}
+
 export class Journal {
   readonly arrivedAt: number
   /** Empty until the request is routed, so that no name a client made up becomes a label. */
   route = ''
   model = ''
   version = ''
+  /** How the model's split assigned it, if it has one. */
+  choice: Assigned | undefined
   rows = 0
   batchRows = 0
   queueMs = 0
@@ -45,11 +63,19 @@ export class Journal {
     this.model = model
   }
 
-  chose({ version }: { readonly version: string }): void {
-    this.version = version
+  chose({
+    target,
+    choice,
+  }: {
+    readonly target: { readonly version: string }
+    readonly choice: Assigned | undefined
+  }): void {
+    this.version = target.version
+    this.choice = choice
   }
 
-  ran(done: { readonly batchRows: number; readonly queueMs: number; readonly computeMs: number }): void {
+  ran(done: Ran | Refusal): void {
+    if (isRefusal(done)) return
     this.batchRows = done.batchRows
     this.queueMs = done.queueMs
     this.computeMs = done.computeMs

@@ -1,14 +1,14 @@
-/** What turns a body into a request, as its bytes arrive. */
+/** What turns a body into something, as its bytes arrive: a request, if nothing else is said. */
 import type { Lease } from '../../core/arena.ts'
 import type { InferRequest } from '../../core/call.ts'
 import type { Refusal } from '../../core/refusal.ts'
 import type { JsonLimits } from './scanner.ts'
 
-export interface Decoder {
+export interface Decoder<T = InferRequest> {
   /** Takes the next bytes, which are not looked at again later. Returns why the rest is not worth reading. */
   write(chunk: Uint8Array): Refusal | undefined
   /** Behind the last byte. Undefined if there is more to do: call again, once others have had their turn. */
-  end(): InferRequest | Refusal | undefined
+  end(): T | Refusal | undefined
 }
 
 export interface TensorLimits {

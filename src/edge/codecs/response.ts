@@ -95,13 +95,13 @@ export class AnswerEncoder {
 
   #begin(): void {
     this.#isBegun = true
-    const { model, version, id, fallback } = this.#answer
+    const { model, version, arm, id, fallback } = this.#answer
     const text = this.#text
-    if (id === undefined && !fallback) text.put(opening(model, version))
+    if (id === undefined && !fallback && arm === undefined) text.put(opening(model, version))
     else {
       text.put(nameAndVersion(model, version))
       if (id !== undefined) text.text(`"id":${JSON.stringify(id)},`)
-      if (fallback) text.text(`"parameters":{"fallback":"${fallback}"},`)
+      if (fallback ?? arm) text.text(`"parameters":${JSON.stringify({ arm, fallback })},`)
       text.text('"outputs":[')
     }
   }

@@ -1,6 +1,7 @@
 /** What is served, as an OpenAPI 3.1 document: the paths that one host reaches, with the contracts of their models. */
 import packageFile from '../../../package.json' with { type: 'json' }
 import { isRefusal, refusals, type RefusalCode } from '../../core/refusal.ts'
+import { predictionField } from '../../core/split-fields.ts'
 import { clientPriorities, fallbackField, priorityField, timeoutField } from '../negotiation.ts'
 import { methodOf, modelPaths, serverPaths } from '../routes.ts'
 import type { Proofs, ServedModel, Serving } from '../serving.ts'
@@ -19,7 +20,7 @@ export function openApi(view: Seen, host: string): Schema {
   const paths: Record<string, Schema> = {}
   const proofs = proofsOf(serving.proofs)
   for (const [path, { kind, what }] of Object.entries(serverPaths))
-    paths[path] = { get: question(kind, what, 'server') }
+    paths[path] = kind === 'feedback' ? { post: feedback(kind) } : { get: question(kind, what, 'server') }
   for (const path of new Set(serving.routes.map((route) => route.path))) {
     const route = serving.steps.router.route({ host, path })
     if (isRefusal(route)) continue
@@ -94,6 +95,42 @@ function question(operationId: string, summary: string, tag: string): Schema {
     responses: {
       '200': { description: 'The answer.', content: { 'application/json': { schema: { type: 'object' } } } },
       ...refusalResponses(['unauthenticated', 'forbidden', 'not_found', 'not_acceptable', 'draining']),
+    },
+  }
+}
+
+function feedback(operationId: string): Schema {
+  const one = { $ref: refTo('Feedback') }
+  return {
+    operationId,
+    summary: 'what became of predictions',
+    description: `Predictions of models with an experiment are named in \`${predictionField}\` of their answers. What is sent again counts once.`,
+    tags: ['server'],
+    requestBody: {
+      required: true,
+      content: {
+        'application/json': { schema: { anyOf: [one, { type: 'array', items: one, maxItems: 1_000 }] } },
+      },
+    },
+    responses: {
+      '200': {
+        description: 'What became of it; of a list also what was wrong, by place.',
+        content: {
+          'application/json': {
+            schema: { anyOf: [{ $ref: refTo('FeedbackTaken') }, { $ref: refTo('FeedbackListTaken') }] },
+          },
+        },
+      },
+      ...refusalResponses([
+        'invalid',
+        'unauthenticated',
+        'not_acceptable',
+        'too_slow',
+        'too_large',
+        'unsupported_media',
+        'rate_limited',
+        'overloaded',
+      ]),
     },
   }
 }

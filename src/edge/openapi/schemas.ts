@@ -4,6 +4,65 @@ import { varies, type Dim, type Signature, type TensorSpec } from '../../core/si
 
 export type Schema = Readonly<Record<string, unknown>>
 
+/** What becomes of feedback that is taken. */
+const outcomes = {
+  counted: 'counted',
+  duplicate: 'the same was told before, of this prediction or of whatever its arm was assigned to',
+  past: 'the experiment is over',
+  ignored: 'it is no evidence: nothing happened, or the arm was not drawn',
+}
+
+const feedbackSchemas: Readonly<Record<string, Schema>> = {
+  Feedback: {
+    type: 'object',
+    required: ['prediction', 'metric'],
+    additionalProperties: false,
+    properties: {
+      prediction: { type: 'string', description: 'What the answer calls the prediction.' },
+      metric: { type: 'string', description: 'One of those that the experiment of the model declares.' },
+      value: { type: 'number', description: 'Of a value; of an event 1, or 0 if it did not happen, or left out.' },
+      id: {
+        type: 'string',
+        minLength: 1,
+        maxLength: 128,
+        description: 'Tells several values of one metric for one prediction apart.',
+      },
+    },
+  },
+  FeedbackTaken: {
+    type: 'object',
+    required: ['status'],
+    properties: {
+      status: { enum: Object.keys(outcomes), description: describeOutcomes() },
+    },
+  },
+  FeedbackListTaken: {
+    type: 'object',
+    required: ['counts', 'mistakes'],
+    properties: {
+      counts: {
+        type: 'object',
+        required: Object.keys(outcomes),
+        properties: Object.fromEntries(Object.keys(outcomes).map((name) => [name, { type: 'integer', minimum: 0 }])),
+      },
+      mistakes: {
+        type: 'array',
+        items: {
+          type: 'object',
+          required: ['index', 'message'],
+          properties: { index: { type: 'integer', minimum: 0 }, message: { type: 'string' } },
+        },
+      },
+    },
+  },
+}
+
+function describeOutcomes(): string {
+  return Object.entries(outcomes)
+    .map(([name, what]) => `\`${name}\`: ${what}`)
+    .join('; ')
+}
+
 /** What all models share. */
 export const commonSchemas: Readonly<Record<string, Schema>> = {
   ...Object.fromEntries(Object.keys(numerics).map((datatype) => [`${datatype}Data`, dataSchema(datatype as Datatype)])),
@@ -17,6 +76,7 @@ export const commonSchemas: Readonly<Record<string, Schema>> = {
       request_id: { type: 'string', description: 'Left out where no request was understood.' },
     },
   },
+  ...feedbackSchemas,
 }
 
 /** Flat, or nested as the shape says. */
