@@ -11,15 +11,20 @@ const mostLooks = 10
 export function settledReader(clock: Clock): (file: string) => Promise<Buffer> {
   let settled: Buffer | undefined
   return async (file) => {
-    let bytes = await readFile(file)
-    for (let looks = 0; settled && !settled.equals(bytes); looks++) {
-      if (looks === mostLooks) return settled
-      await new Promise<void>((resolve) => void clock.after(settleMs, resolve))
-      const later = await readFile(file)
-      if (later.equals(bytes)) break
-      bytes = later
-    }
-    settled = bytes
-    return bytes
+    const found = await readFile(file)
+    settled = settled && !settled.equals(found) ? ((await settle(file, found, clock)) ?? settled) : found
+    return settled
   }
+}
+
+/** Undefined if it does not come to rest. */
+async function settle(file: string, found: Buffer, clock: Clock): Promise<Buffer | undefined> {
+  let bytes = found
+  for (let looks = 0; looks < mostLooks; looks++) {
+    await new Promise<void>((resolve) => void clock.after(settleMs, resolve))
+    const later = await readFile(file)
+    if (later.equals(bytes)) return bytes
+    bytes = later
+  }
+  return undefined
 }

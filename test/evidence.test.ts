@@ -106,6 +106,9 @@ suite('evidence', () => {
     settle(evidence, 2, { isNew: false, isFailure: true })
     assert.deepEqual(evidence.units, { control: 0, treatment: 3 })
     assert.deepEqual(evidence.figures.failed, { control: 0, treatment: 2 })
+    assert.deepEqual(evidence.saved().rarity, { failures: 2, successes: 3, reached: false })
+    settle(evidence, 1, { isFailure: true })
+    assert.deepEqual(evidence.saved().rarity, { failures: 3, successes: 3, reached: false })
   })
 
   test('of slow runs counts against what the control takes for as many rows, and sounds with its own action', () => {
@@ -114,10 +117,15 @@ suite('evidence', () => {
     const draw = seeded(2)
     const noise = () => 1 + 0.1 * draw()
     for (let i = 0; i < 300; i++) evidence.ran(false, 'k', 4, 4 * noise())
-    for (let i = 0; i < 200; i++) evidence.ran(i % 2 === 0, 'k', i % 2 === 0 ? 1 : 4, (i % 2 === 0 ? 1 : 4) * noise())
-    assert.deepEqual(guards(evidence), [], 'fewer rows take less, and that is all there is')
-    for (let i = 0; i < 200; i++) evidence.ran(i % 2 === 0, 'k', 4, (i % 2 === 0 ? 8 : 4) * noise())
+    for (let i = 0; i < 400; i++) {
+      const rows = i % 2 === 0 ? 8 : 4
+      evidence.ran(rows === 8, 'k', rows, rows * noise())
+    }
+    assert.deepEqual(guards(evidence), [], 'more rows take longer, and that is all there is')
+    for (let i = 0; i < 400; i++) evidence.ran(i % 2 === 0, 'k', 4, (i % 2 === 0 ? 8 : 4) * noise())
     assert.deepEqual([guards(evidence), evidence.isUrgent], [['slowness pause'], true])
+    const { control, treatment } = evidence.figures.slowness.medianRatios
+    assert.ok(Math.abs(control - 1) < 0.1 && Math.abs(treatment - 2) < 0.2, 'the measure is the control alone')
     assert.match(evidence.alarms[0]!.words, /^its runs take [\d.]+ times as long as the control's/)
     assert.deepEqual(guards(new Evidence(optionsWith(), again(evidence.saved()))), ['slowness rollback'])
   })

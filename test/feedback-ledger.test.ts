@@ -7,7 +7,7 @@ import { Feedback, type FeedbackTools } from '../src/experiments/feedback/feedba
 import { Ledger } from '../src/experiments/feedback/ledger.ts'
 import { Metrics } from '../src/experiments/feedback/metrics.ts'
 import { feedbackOptions } from '../src/experiments/feedback/options.ts'
-import { PredictionTokens, type PredictionFacts } from '../src/experiments/feedback/token.ts'
+import { noUnit, PredictionTokens, type PredictionFacts } from '../src/experiments/feedback/token.ts'
 import { drawFrom } from './support/draw.ts'
 import { callerOf, StillClock } from './support/limits.ts'
 
@@ -137,7 +137,7 @@ const facts = {
   share: 0.05,
   generation: 12,
   tenant: 'red',
-  unit: '0123456789abcdef',
+  unit: noUnit,
 }
 
 function epochsOf(metrics: Metrics) {
@@ -203,6 +203,13 @@ test('what is sent again counts once; values with other ids are others, an event
   assert.equal(tell({ prediction: predict(), metric: 'click' }), 'counted')
   assert.deepEqual(epochsOf(metrics)[0], { treatment: 2, all: 2, share: 0.05 })
   assert.equal(momentsOf(metrics, 'revenue').treatment.count, 2)
+})
+
+test('where more than a request is assigned, an event is one for each unit of the experiment', () => {
+  const { metrics, predict, tell } = feedbackWith()
+  const units = ['0123456789abcdef', '0123456789abcdef', 'fedcba9876543210']
+  const told = units.map((unit) => tell({ prediction: predict({ unit }), metric: 'click' }))
+  assert.deepEqual([told, epochsOf(metrics)[0]!.all], [['counted', 'duplicate', 'counted'], 2])
 })
 
 test('what is not counted is not remembered either', () => {

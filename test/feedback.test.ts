@@ -283,6 +283,14 @@ test('limits hold for who tells, and not for who else calls', async (t) => {
   assert.equal((await alice.ask()).status, 200)
 })
 
+test('a place under a limit is given back, whatever becomes of what is told', async (t) => {
+  const rules = [{ name: 'one', by: ['caller'], where: { routes: ['feedback'] }, concurrency: 1 }]
+  const alice = as(t, await guarded(t, { limits: { rules } }), 'alice')
+  const prediction = await alice.predictBy('stable')
+  for (const told of [{ prediction, metric: 'click' }, { prediction, metric: 'no' }, '{', ' '.repeat(300_000), []])
+    assert.notEqual((await alice.tell(told)).status, 429)
+})
+
 test('a flood of forged tokens is refused entry by entry, and others are answered meanwhile', async (t) => {
   const served = await open(t)
   const product = as(t, served)

@@ -3,26 +3,27 @@ import assert from 'node:assert/strict'
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { stringify } from 'yaml'
 import { samples } from './support/client.ts'
 import { plus } from './support/fleet.ts'
 import {
+  adds,
   administer,
   ask,
-  adds,
   fitsTogether,
   followed,
+  quick,
+  sharesOf,
+  slowRequest,
   storeOf,
   Traffic,
   until,
   versionOf,
+  type FollowedGateway,
 } from './support/followed.ts'
-import { sharesOf, type FollowedGateway } from './support/followed.ts'
-import { tensor, type TestGateway } from './support/gateway.ts'
+import { folderWith, tensor, type TestGateway } from './support/gateway.ts'
 import { looping } from './support/models.ts'
 import { penstock } from './support/process.ts'
-import { folderWith } from './support/gateway.ts'
-import { quick } from './support/followed.ts'
-import { stringify } from 'yaml'
 
 const one = { 'models/m/1/m.onnx': adds(1) }
 const two = { ...one, 'models/m/2/m.onnx': adds(2) }
@@ -116,10 +117,13 @@ suite('while requests flow', { concurrency: 4 }, () => {
     const running = fetch(`${served.url}/v2/models/m/versions/1/infer`, init)
     const waiting = fetch(`${served.url}/v2/models/m/versions/1/infer`, init)
     await until('it runs', async () => (await gauges(served, '1')).length > 0)
+    const slow = slowRequest(served, 'm/versions/1', tensor('x', 'INT64', [1, 1], [7]))
+    await slow.begun
     await served.remove('models/m/1')
     await is(served, 'm/1', 'draining')
     await until('nobody is sent there', async () => (await ask(served, 'm/versions/1')).status === 404)
     assert.deepEqual(await Promise.all([running, waiting].map(async (each) => (await each).status)), [200, 200])
+    assert.equal(await slow.end(), 200, 'whoever was sent there before, and had more to say')
     await is(served, 'm/1', 'retired')
     await until(
       'its memory is given back',
@@ -219,6 +223,9 @@ suite('a look at the store that is asked for', { concurrency: 4 }, () => {
       ['m 3 failed'],
     )
     assert.equal(versionOf(await ask(served, 'm/versions/2')), '2')
+    await served.put('models/new/7/n.onnx', adds(7))
+    await served.gateway.refresh()
+    assert.ok(served.gateway.models.has('new'))
     await served.put('models/m/4/manifest.yaml', 'nonsense: 1')
     await served.put('models/m/4/m.onnx', adds(4))
     const again = (await refresh(served)).json
@@ -301,6 +308,19 @@ suite('a look at the store that is asked for', { concurrency: 4 }, () => {
     assert.deepEqual(await sharesOf(served, 'n'), { a: 0.5, b: 0.5 })
   })
 
+  test('holds what comes to the contract of a version that is needed, though that is gone from the store', async (t) => {
+    const served = await followed(t, { ...one, 'models/other.onnx': adds(1) }, { ...byHand, ...pinned })
+    await served.remove('models/m')
+    await refresh(served)
+    await served.hears(/models\.m\.version needs it/)
+    await served.put('models/m/2/m.onnx', plus(2, 'other'))
+    await served.put('models/m/3/m.onnx', adds(3))
+    const { json } = await refresh(served)
+    assert.deepEqual([json.failed[0].version, json.ready[0].version], ['2', '3'])
+    assert.match(json.failed[0].problem, /does not serve the contract/)
+    assert.deepEqual([versionOf(await ask(served, 'm')), versionOf(await ask(served, 'm/versions/3'))], ['1', '3'])
+  })
+
   test('lets nothing go because the store cannot be read', async (t) => {
     const served = await followed(t, two, byHand)
     await rename(join(served.folder, 'models'), join(served.folder, 'away'))
@@ -316,15 +336,14 @@ suite('a look at the store that is asked for', { concurrency: 4 }, () => {
 test('a version on its way out does not keep the process from ending', async (t) => {
   const edge = { ...quick.edge, deadlineMs: 60_000 }
   const folder = await folderWith(t, { 'penstock.yaml': stringify({ ...quick, edge }), ...two })
-  const { child, said, finished } = penstock(t, ['serve', `${folder}/penstock.yaml`])
-  const [, url] = await said(/ at (http:\S+),/)
-  const adminUrl = (await said(/status at (http:\S+)\/admin/))[1]!
+  const spawned = penstock(t, ['serve', `${folder}/penstock.yaml`])
+  const [, url, adminUrl = ''] = await spawned.said(/ at (http:\S+), metrics .*, status at (http:\S+)\/admin/)
   await rename(join(folder, 'models/m/1'), join(folder, 'away'))
   await until('it is draining', async () => (await storeOf({ adminUrl })).get('m/1')?.state === 'draining')
   await until('nobody is sent there', async () => (await ask({ url: url! }, 'm/versions/1')).status === 404)
   const askedAt = performance.now()
-  child.kill('SIGTERM')
-  const { code } = await finished
+  spawned.child.kill('SIGTERM')
+  const { code } = await spawned.finished
   assert.equal(code, 0)
   assert.ok(performance.now() - askedAt < 30_000, 'long before its last request could have ended')
 })

@@ -119,6 +119,9 @@ suite('a change of the configuration', { concurrency: 4 }, () => {
     assert.equal(served.told.length, bad.length, 'each is told once')
     assert.equal((await splitOf(served)).generation, generation)
     assert.deepEqual(await sharesOf(served), { a: 0.75, b: 0.25 })
+    // Nor does what follows go by any of them.
+    await served.put('models/m/4/m.onnx', adds(4))
+    await until('version 4 is there', async () => (await ask(served, 'm/versions/4')).status === 200)
     await served.configure(split(10, 90))
     await share(served, 0.9)
     assert.deepEqual(
@@ -150,13 +153,18 @@ suite('a change of the configuration', { concurrency: 4 }, () => {
   test('that cannot be followed is told by name, and the rest of it is', async (t) => {
     const served = await followed(t, store, split(75, 25))
     const other = { edge: { ...quick.edge, deadlineMs: 9_999 }, fairness: { weights: { alice: 2 } } }
-    await served.configure({ ...other, ...split(50, 50, { batching: { maxQueueRows: 7 } }) })
+    const routes = [{ name: 'extra', match: { path: '/extra' }, model: 'm' }]
+    await served.configure({ ...other, routes, ...split(50, 50, { batching: { maxQueueRows: 7 } }) })
     await share(served, 0.5)
     const { keys, level } = await served.hears(/^these settings are not followed/)
     assert.equal(level, 'warn')
-    assert.deepEqual((keys as string[]).toSorted(), ['edge', 'fairness', 'models.m'])
+    assert.deepEqual((keys as string[]).toSorted(), ['edge', 'fairness', 'models.m', 'routes'])
     const { json } = await administer(served, 'GET', 'config')
     assert.deepEqual([json.edge.deadlineMs, json.models.m.split.arms.b.weight], [quick.edge.deadlineMs, 50])
+    // Nor later, when something else has addresses made anew.
+    await served.put('models/n/1/n.onnx', adds(1))
+    await until('the new model is there', async () => (await ask(served, 'n')).status === 200)
+    assert.equal((await fetch(`${served.url}/extra`)).status, 404)
     const from = served.told.length
     await served.configure(split(25, 75))
     await share(served, 0.75)

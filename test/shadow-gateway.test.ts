@@ -210,6 +210,24 @@ test('the shadow has the same tensors: floats to the bit, texts, empty ones, and
   }
 })
 
+test('the shadow has them still when their memory has gone to other requests', async (t) => {
+  const echo = identity('FP32', ['n', 'w'])
+  const echoes = { 'm/1/model.onnx': echo, 'm/2/model.onnx': echo }
+  const served = await startGateway(t, { store: echoes, settings: split() })
+  const head = { inputs: [binaryTensor('x', 'FP32', [1, 50_000], 200_000)], parameters: { binary_data_output: true } }
+  const send = async (i: number) => {
+    const { body, headers } = withBinary(
+      head,
+      Float32Array.from({ length: 50_000 }, () => i),
+    )
+    assert.equal((await post(served, 'm', body, headers)).status, 200)
+  }
+  for (let from = 0; from < 60; from += 15) await Promise.all(Array.from({ length: 15 }, (_, i) => send(from + i)))
+  await until('all ran', async () => (await shadows(served, 'compared')) === 60)
+  const [{ agreement }] = await shadowsOf(served)
+  assert.deepEqual([agreement.pairs, agreement.agreeingPairs], [60, 60])
+})
+
 test('a canary begins to ramp once its shadow agrees, and before that nobody is sent to it', async (t) => {
   const served = await startGateway(t, { store, settings: waiting({ minPairs: 40, targetAgreement: 0.8 }) })
   const seen = new Set<string | null>()

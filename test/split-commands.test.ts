@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { suite, test, type TestContext } from 'node:test'
-import { askMany, bad, canaryWith, good, onTrial, phaseOf, splitOf } from './support/canary.ts'
+import { askMany, bad, canaryWith, good, onTrial, phaseOf, splitOf, startTrial } from './support/canary.ts'
 import { wholeFile } from './support/client.ts'
-import { startGateway, type TestGateway } from './support/gateway.ts'
+import type { TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { penstock } from './support/process.ts'
 
@@ -18,7 +18,7 @@ const plain = {
 const shadows = [{ version: '2', share: 0.25 }]
 const { models } = canaryWith({ steps: [longStep] })
 const onRamp = { models: { m: { ...models.m, split: { ...models.m.split, shadows } } } }
-const still = await startGateway(wholeFile, { store, settings: plain })
+const still = await startTrial(wholeFile, { store, settings: plain })
 
 /** What a command says, and whether it is content. */
 async function run(t: TestContext, gateway: Pick<TestGateway, 'adminUrl'>, ...args: readonly string[]) {
@@ -34,7 +34,7 @@ async function told(t: TestContext, gateway: TestGateway, ...args: readonly stri
 
 suite('penstock split', { concurrency: 2 }, () => {
   test('shows arms, shares, shadows and the experiment; and the same as JSON', async (t) => {
-    const gateway = await startGateway(t, { store, settings: onRamp })
+    const gateway = await startTrial(t, { store, settings: onRamp })
     const { generation } = await splitOf(gateway)
     assert.equal(
       await told(t, gateway, 'split', 'm'),
@@ -53,7 +53,7 @@ suite('penstock split', { concurrency: 2 }, () => {
   })
 
   test('sets weights by arm or version, and takes them back', async (t) => {
-    const gateway = await startGateway(t, { store, settings: plain })
+    const gateway = await startTrial(t, { store, settings: plain })
     const set = await told(t, gateway, 'split', 'm', 'stable=60', '2=20')
     const [plan, head, ...rest] = set.trimEnd().split('\n')
     assert.equal(plan, 'done: stable 90 % -> 75 %, canary 10 % -> 25 %; 15 % of all units change their arm.')
@@ -73,7 +73,7 @@ suite('penstock split', { concurrency: 2 }, () => {
     const arms = { a: 60, b: 20, c: 20 }
     const weighed = Object.fromEntries(Object.entries(arms).map(([arm, weight]) => [arm, { version: '1', weight }]))
     const settings = { models: { m: { split: { arms: { ...weighed, d: { version: '2', weight: 0 } } } } } }
-    const gateway = await startGateway(t, { store, settings })
+    const gateway = await startTrial(t, { store, settings })
     const shares = async (...args: readonly string[]) => {
       await told(t, gateway, 'split', 'm', ...args)
       return (await splitOf(gateway)).arms.map(({ share }: any) => Number(share.toFixed(6)))
@@ -95,7 +95,7 @@ suite('penstock split', { concurrency: 2 }, () => {
   })
 
   test('leads an experiment, and says why where it cannot', async (t) => {
-    const gateway = await startGateway(t, { store, settings: onRamp })
+    const gateway = await startTrial(t, { store, settings: onRamp })
     const words = await told(t, gateway, 'split', 'm', '--action', 'promote')
     assert.match(words, /^done: stable 50 % -> 0 %.*experiment: promoted, somebody said so\n$/s)
     assert.equal(await phaseOf(gateway), 'promoted')
@@ -137,7 +137,7 @@ suite('penstock split', { concurrency: 2 }, () => {
 
 suite('penstock experiment', { concurrency: 2 }, () => {
   test('says how it stands and what it waits for, and gives the same as JSON', async (t) => {
-    const gateway = await startGateway(t, { store, settings: canaryWith({ steps: [longStep] }) })
+    const gateway = await startTrial(t, { store, settings: canaryWith({ steps: [longStep] }) })
     await askMany(gateway, good, 30)
     const words = await told(t, gateway, 'experiment', 'm')
     const { evidence, ...report } = JSON.parse(await told(t, gateway, 'experiment', 'm', '--json'))
@@ -168,7 +168,7 @@ suite('penstock experiment', { concurrency: 2 }, () => {
   })
 
   test('says of one that was rolled back why, and how it begins anew', async (t) => {
-    const gateway = await startGateway(t, { store, settings: canaryWith({ steps: [longStep] }) })
+    const gateway = await startTrial(t, { store, settings: canaryWith({ steps: [longStep] }) })
     await askMany(gateway, bad, 500, async () => (await phaseOf(gateway)) === 'rolled-back')
     const words = await told(t, gateway, 'experiment', 'm')
     assert.match(
@@ -184,7 +184,7 @@ suite('penstock experiment', { concurrency: 2 }, () => {
   })
 
   test('says of a test that it is one', async (t) => {
-    const gateway = await startGateway(t, {
+    const gateway = await startTrial(t, {
       store,
       settings: canaryWith({ kind: 'ab', failures: { action: 'alert' } }),
     })

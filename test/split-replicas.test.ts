@@ -29,11 +29,11 @@ async function sharing(t: TestContext, models: object, count = 2) {
   const settings = { ...quick, redis: { url: redis.url, budgetMs: 200 }, state: { store: 'redis' }, models }
   const folder = await folderWith(t, { ...files, 'penstock.yaml': stringify(settings) })
   const again = async (): Promise<Replica> => {
-    const { child, said, finished } = penstock(t, ['serve', `${folder}/penstock.yaml`])
-    const [, url, adminUrl] = await said(/ at (http:\S+), metrics .*, status at (http:\S+)\/admin/)
+    const spawned = penstock(t, ['serve', `${folder}/penstock.yaml`])
+    const [, url, adminUrl] = await spawned.said(/ at (http:\S+), metrics .*, status at (http:\S+)\/admin/)
     const kill = async () => {
-      child.kill('SIGKILL')
-      await finished
+      spawned.child.kill('SIGKILL')
+      await spawned.finished
     }
     return { url: url!, adminUrl: adminUrl!, kill }
   }
@@ -54,6 +54,18 @@ const stand = async (at: Replica) => {
 const agree = (all: readonly Replica[]) =>
   until('they agree', async () => new Set(await Promise.all(all.map(stand))).size === 1)
 
+/** Evidence that another gateway writes down is a change too, and who edits at that moment has to try again. */
+async function edited(at: Replica, body: object): Promise<any> {
+  let made: any
+  await until('it is edited', async () => {
+    const { status, json } = await edit(at, body)
+    assert.ok(status === 200 || json.code === 'not_changed', JSON.stringify(json))
+    made = json
+    return status === 200
+  })
+  return made
+}
+
 /** Lets so many requests of the treatment fail at one gateway, if it gets so many. */
 async function fail(at: Replica, count: number): Promise<void> {
   for (let [failed, tries] = [0, 0]; failed < count && tries < 200; tries++) {
@@ -68,9 +80,27 @@ const rolledBack = (all: readonly Replica[]) =>
     (await Promise.all(all.map(phaseOf))).every((phase) => phase === 'rolled-back'),
   )
 
+/** One edit on each at once, by who has seen the same: one wins, the other is refused, and both know it. */
+async function race(all: readonly Replica[], share: number): Promise<void> {
+  await agree(all)
+  const { generation } = await splitOf(all[0]!)
+  const wanted = [share, 1 - share]
+  const made = await Promise.all(
+    all.map((at, i) => {
+      const body = { weights: { a: 100 * (1 - wanted[i]!), b: 100 * wanted[i]! } }
+      return administer(at, 'PATCH', 'models/m/split', { body, generation })
+    }),
+  )
+  const won = made.findIndex(({ status }) => status === 200)
+  const { status, json } = made[1 - won]!
+  assert.ok(won >= 0 && (status === 412 || (status === 503 && json.code === 'not_changed')), JSON.stringify(made))
+  await agree(all)
+  assert.equal((await sharesOf(all[0]!))['b'], wanted[won])
+}
+
 suite('two gateways on one Redis', { concurrency: 4 }, () => {
   test('have each edit of one in force on the other, with the same generation', withRedis, async (t) => {
-    const { all } = await sharing(t, modelWith([90, 10]))
+    const { redis, all } = await sharing(t, modelWith([90, 10]))
     const [one, two] = all as [Replica, Replica]
     for (const [at, b] of [
       [one, 0.3],
@@ -91,35 +121,40 @@ suite('two gateways on one Redis', { concurrency: 4 }, () => {
     await agree(all)
     assert.deepEqual(await sharesOf(one), { a: 0.9, b: 0.1 })
     assert.equal((await administer(one, 'PATCH', 'models/m/split', { body, generation })).status, 412)
+
+    for (const share of [0.1, 0.2, 0.3]) await race(all, share)
+
+    // If Redis has lost it all, whoever knows it writes it again.
+    await edited(one, { weights: { a: 60, b: 40 } })
+    await agree(all)
+    await redis.command('FLUSHALL')
+    await until('it is written again', async () => Number(await redis.command('DBSIZE')) > 0)
+    await agree(all)
+    assert.deepEqual(await sharesOf(two), { a: 0.6, b: 0.4 })
+    await edited(two, { weights: { a: 50, b: 50 } })
+    await agree(all)
+    assert.deepEqual(await sharesOf(one), { a: 0.5, b: 0.5 })
   })
 
-  const races = { 'a split': modelWith([90, 10]), 'a ramp': guarded(90, 10, { steps: [{ share: 0.1 }] }) }
-  for (const [name, models] of Object.entries(races)) {
-    test(`let one of two edits of ${name} at the same time win, refuse the other, and agree`, withRedis, async (t) => {
-      const { all } = await sharing(t, models)
-      for (const share of [0.1, 0.2, 0.3]) {
-        await agree(all)
-        const { generation } = await splitOf(all[0]!)
-        const wanted = [share, 1 - share]
-        const made = await Promise.all(
-          all.map((at, i) => {
-            const body = { weights: { a: 100 * (1 - wanted[i]!), b: 100 * wanted[i]! } }
-            return administer(at, 'PATCH', 'models/m/split', { body, generation })
-          }),
-        )
-        const won = made.findIndex(({ status }) => status === 200)
-        const { status, json } = made[1 - won]!
-        assert.ok(won >= 0 && (status === 412 || (status === 503 && json.code === 'not_changed')), JSON.stringify(made))
-        await agree(all)
-        assert.equal((await sharesOf(all[0]!))['b'], wanted[won])
-      }
-    })
-  }
+  test('let one of two edits at the same time win, and have what is done by hand at once', withRedis, async (t) => {
+    const { all } = await sharing(t, guarded(90, 10, { steps: [{ share: 0.1 }] }))
+    const [one, two] = all as [Replica, Replica]
+    for (const share of [0.1, 0.2, 0.3]) await race(all, share)
+    await edited(one, { action: 'rollback' })
+    // Whoever was told it dies.
+    await one.kill()
+    await rolledBack([two])
+    const { who, what } = (await splitOf(two)).history.at(-1)
+    assert.deepEqual([who, what], ['local', 'rollback'])
+  })
 
   test('add up what they have seen, and roll back together; whoever comes later knows it', withRedis, async (t) => {
     const { all, again } = await sharing(t, guarded(80, 20))
-    // Alone, neither has seen enough.
-    await Promise.all(all.map((at) => fail(at, 5)))
+    const failed = async (at: Replica): Promise<number> => (await reportOf(at)).evidence.failed.treatment
+    await fail(all[0]!, 4)
+    await until('the other has heard of it', async () => (await failed(all[1]!)) === 4)
+    assert.deepEqual(await Promise.all(all.map(phaseOf)), ['steady', 'steady'], 'that is too little')
+    await fail(all[1]!, 5)
     await rolledBack(all)
     await agree(all)
     for (const at of all) {
@@ -133,24 +168,14 @@ suite('two gateways on one Redis', { concurrency: 4 }, () => {
     const late = await again()
     assert.equal(await phaseOf(late), 'rolled-back')
     // Nor does the evidence from before come back once somebody has released it.
-    assert.equal((await edit(late, { action: 'release' })).status, 200)
+    await edited(late, { action: 'release' })
     await until('the other follows', async () => (await phaseOf(all[1]!)) === 'steady')
     await all[1]!.kill()
     const later = await again()
     await agree([late, later])
     await Promise.all([late, later].map((at) => fail(at, 1)))
-    await until('both count', async () => {
-      const counts = await Promise.all([late, later].map(async (at) => (await reportOf(at)).evidence.failed.treatment))
-      return counts.every((count) => count === 2)
-    })
+    await until('both count', async () => (await failed(late)) === 2 && (await failed(later)) === 2)
     assert.deepEqual(await Promise.all([late, later].map(phaseOf)), ['steady', 'steady'])
-  })
-
-  test('do not roll back by what one alone has seen too little of', withRedis, async (t) => {
-    const { all } = await sharing(t, guarded(80, 20))
-    await fail(all[0]!, 4)
-    await until('the other has heard of it', async () => (await reportOf(all[1]!)).evidence.failed.treatment === 4)
-    assert.deepEqual(await Promise.all(all.map(phaseOf)), ['steady', 'steady'])
   })
 })
 
@@ -195,23 +220,14 @@ suite('in the middle of an experiment, Redis is', { concurrency: 4 }, () => {
     await rolledBack(all)
     t.after(() => redis.thaw())
     await all[0]!.kill()
+    // By its own evidence it would not know.
+    const tallies = (await redis.command('KEYS', 'penstock:tally:*')) as string[]
+    assert.equal(tallies.length, 1)
+    await redis.command('DEL', ...tallies)
     redis.freeze()
     const late = await again()
     assert.equal((await ask(late, 'm')).status, 200)
     redis.thaw()
     await rolledBack([late])
-  })
-
-  test('flushed, and weights that were set by hand stay', withRedis, async (t) => {
-    const { redis, all } = await sharing(t, modelWith([90, 10]))
-    assert.equal((await edit(all[0]!, { weights: { a: 60, b: 40 } })).status, 200)
-    await agree(all)
-    await redis.command('FLUSHALL')
-    await until('it is written again', async () => Number(await redis.command('DBSIZE')) > 0)
-    await agree(all)
-    assert.deepEqual(await sharesOf(all[1]!), { a: 0.6, b: 0.4 })
-    assert.equal((await edit(all[1]!, { weights: { a: 50, b: 50 } })).status, 200)
-    await agree(all)
-    assert.deepEqual(await sharesOf(all[0]!), { a: 0.5, b: 0.5 })
   })
 })

@@ -93,7 +93,7 @@ export class Evidence {
   /** A run of the version of an arm. */
   ran(isTreatment: boolean, key: string, rows: number, computeMs: number): void {
     const expected = this.#times.expected(key, rows)
-    if (expected !== undefined && expected > 0) this.#slowness.run(isTreatment, computeMs / expected)
+    if (expected) this.#slowness.run(isTreatment, computeMs / expected.ms, expected.stratum, expected.ms)
     if (!isTreatment) this.#times.learn(key, rows, computeMs)
   }
 

@@ -5,6 +5,7 @@ export class Recent {
   readonly #sorted: Float64Array
   #next = 0
   #count = 0
+  #isSorted = false
 
   constructor(most: number, saved: readonly number[] = []) {
     this.#ring = new Float64Array(most)
@@ -21,24 +22,27 @@ export class Recent {
     ring[this.#next] = value
     this.#next = this.#next + 1 < ring.length ? this.#next + 1 : 0
     if (this.#count < ring.length) this.#count++
+    this.#isSorted = false
   }
 
-  /** For each part, the least value that is not below that part of all. NaN without values. */
-  quantiles(parts: readonly number[], into: Float64Array): void {
-    const [sorted, count] = [this.#sorted, this.#count]
-    // What is not filled yet is put behind all values.
-    sorted.set(this.#ring)
-    sorted.fill(Infinity, count)
-    sorted.sort()
-    for (const [i, part] of parts.entries()) {
-      into[i] = count === 0 ? Number.NaN : sorted[Math.max(0, Math.ceil(part * count) - 1)]!
-    }
+  clear(): void {
+    this.#next = 0
+    this.#count = 0
+    this.#isSorted = false
   }
 
-  median(): number {
-    const median = new Float64Array(1)
-    this.quantiles([0.5], median)
-    return median[0]!
+  /**
+   * The value beyond which the next one is with probability 1 - `part`, if it is like these: of n values the one at part * (n + 1),
+   * interpolated, and no further than the largest. NaN without values.
+   */
+  quantile(part: number): number {
+    const count = this.#count
+    if (count === 0) return Number.NaN
+    const sorted = this.#sort()
+    const at = Math.min(count - 1, Math.max(0, part * (count + 1) - 1))
+    const below = Math.floor(at)
+    const [low, high] = [sorted[below]!, sorted[Math.min(count - 1, below + 1)]!]
+    return low + (at - below) * (high - low)
   }
 
   /** Oldest first. */
@@ -46,5 +50,16 @@ export class Recent {
     const ring = this.#ring
     const first = this.#count < ring.length ? 0 : this.#next
     return Array.from({ length: this.#count }, (_, i) => ring[(first + i) % ring.length]!)
+  }
+
+  #sort(): Float64Array {
+    const sorted = this.#sorted
+    if (this.#isSorted) return sorted
+    // What is not filled yet is put behind all values.
+    sorted.set(this.#ring)
+    sorted.fill(Infinity, this.#count)
+    sorted.sort()
+    this.#isSorted = true
+    return sorted
   }
 }

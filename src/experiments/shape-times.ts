@@ -1,114 +1,180 @@
-/** Runs of which one in e is still remembered. */
-const memory = 1024
-const kept = Math.exp(-1 / memory)
-/** Recent runs from which a class of sizes, and the line through all of them, is believed. */
-const [leastOfClass, leastOfFit] = [16, 64]
-/** So many times what was expected is absurd (a pause of the machine, a wrong clock), unless so many in a row agree. */
-const [absurd, agreeing] = [10, 4]
-/** How far apart those that agree may be. */
-const alike = 2
+import { SizeCurve, type SizePoint } from './size-curve.ts'
+
+/** The last runs of a class of sizes by which it is judged, and how many make it known. */
+const [remembered, enough] = [64, 16]
+/** The last runs of any size that say how slow the machine is now: few, because it stalls for seconds. */
+const recent = 16
+/** Runs of all sizes: a class whose last sixteen are older is not known any more. */
+const late = 2000
+/** New runs of a class after which its median is taken again. */
+const stale = 8
 
 /** Sizes 1, 2, 3-4, 5-8, 9-16, ... up to 2^31. */
 const classes = 32
-/** Sums of a class: weights, rows, milliseconds, squares of rows, products of both. */
-const [weight, rowsSum, msSum, squares, products] = [0, 1, 2, 3, 4]
-const width = 5
 
-/** How long batches of one shape take, by their rows. */
+export interface ExpectedRun {
+  readonly ms: number
+  /** Of runs that are compared with those of their own size; undefined if it is by the shape of the curve. */
+  readonly stratum: string | undefined
+}
+
+/**
+ * How long batches of one shape take, by their rows: how that grows with rows, times how slow the machine is now, times how far the
+ * class of the size is off that curve. Medians, not means: a run that is preempted takes some milliseconds more whatever its
+ * size, so means say how busy the machine is, and differently for small runs and large ones.
+ */
 export class ShapeTimes {
-  readonly #sums = new Float64Array(width * classes)
-  /** Classes from here on are empty. */
-  #used = 0
-  #largest = 0
-  /** By class: how many absurd runs came in a row, and how absurd the last one was. */
-  readonly #absurdInRow = new Int32Array(classes)
-  readonly #lastAbsurd = new Float64Array(classes)
-  /** The line through all runs, milliseconds = intercept + slope * rows; NaN while it is not known. */
-  #intercept = Number.NaN
-  #slope = Number.NaN
-  #isStale = true
+  readonly #strata: readonly string[]
+  readonly #classes: (LateRuns | undefined)[] = []
+  readonly #recent = new LateRuns(recent, 1)
+  #runs = 0
+  /** By warm-up, or else through the classes that are known. */
+  #curve = new SizeCurve([])
+  /** Of warm-up: the least time of each size. */
+  readonly #seeds = new Map<number, number>()
 
-  /** `count`: as how many runs this one counts. */
-  learn(rows: number, ms: number, count: number): void {
-    if (this.#isAbsurd(rows, ms)) return
-    const sums = this.#sums
+  /** `name`: of the shape, for the strata. */
+  constructor(name: string) {
+    this.#strata = Array.from({ length: classes }, (_, of) => `${name}/${of}`)
+  }
+
+  /** A run of warm-up. Noise only ever adds, and there are three of a size: the quickest is nearest to what a size takes. */
+  seed(rows: number, ms: number): void {
+    const least = this.#seeds.get(rows)
+    if (least === undefined && this.#seeds.size >= classes) return
+    this.#seeds.set(rows, Math.min(least ?? Infinity, ms))
+    this.#use(SizeCurve.smooth([...this.#seeds]))
+  }
+
+  learn(rows: number, ms: number): void {
     const of = classOf(rows)
-    this.#used = Math.max(this.#used, of + 1)
-    for (let i = 0; i < width * this.#used; i++) sums[i]! *= kept
-    const at = width * of
-    sums[at + weight]! += count
-    sums[at + rowsSum]! += count * rows
-    sums[at + msSum]! += count * ms
-    sums[at + squares]! += count * rows * rows
-    sums[at + products]! += count * rows * ms
-    this.#largest = Math.max(this.#largest, rows)
-    this.#isStale = true
+    const runs = (this.#classes[of] ??= new LateRuns(remembered, stale))
+    const ratio = ms / this.#curve.ms(rows)
+    const slowness = this.#runs === 0 ? ratio : this.#recent.median()
+    const at = ++this.#runs
+    this.#recent.add({ rows, ms, slowness: 1, ratio, at })
+    runs.add({ rows, ms, slowness, ratio: ratio / slowness, at })
+    if (runs.count === enough && this.#seeds.size === 0) this.#fit()
   }
 
-  expected(rows: number): number | undefined {
-    if (this.#isStale) this.#fit()
-    const at = width * classOf(rows)
-    const known = this.#sums[at + weight]!
-    if (known >= leastOfClass) return this.#ofClass(at, rows)
-    if (this.#runs < leastOfFit || rows > 2 * this.#largest) return undefined
-    const ms = this.#intercept + this.#slope * rows
-    return ms > 0 ? ms : undefined
+  expected(rows: number): ExpectedRun | undefined {
+    if (this.#runs < enough) return undefined
+    const curve = this.#curve
+    const of = classOf(rows)
+    const runs = this.#classes[of]
+    const ms = curve.ms(rows) * this.#recent.median()
+    // Without a curve a class is known at its own size only: a guess would favour an arm.
+    if (runs?.isLate(this.#runs) && (!curve.isEmpty || runs.onlyRows === rows))
+      return { ms: ms * runs.median(), stratum: this.#strata[of] }
+    return curve.reaches(rows) ? { ms, stratum: undefined } : undefined
   }
 
-  /** The class's mean, moved along the line. Without a line it holds for the mean size only: a guess would favour an arm. */
-  #ofClass(at: number, rows: number): number | undefined {
-    const known = this.#sums[at + weight]!
-    const [meanRows, meanMs] = [this.#sums[at + rowsSum]! / known, this.#sums[at + msSum]! / known]
-    const away = rows - meanRows
-    if (Math.abs(away) < 1e-6) return meanMs
-    const ms = meanMs + this.#slope * away
-    return ms > 0 ? ms : undefined
-  }
-
-  get #runs(): number {
-    let runs = 0
-    for (let k = 0; k < this.#used; k++) runs += this.#sums[width * k + weight]!
-    return runs
-  }
-
-  /**
-   * Least squares of relative errors: a run's weight is one over the square of its class's mean. Neither more rows nor none may
-   * take less than nothing. The sums are brought together here, not in `learn`, because the weights change.
-   */
   #fit(): void {
-    this.#isStale = false
-    let [one, x, y, xx, xy] = [0, 0, 0, 0, 0]
-    const sums = this.#sums
-    for (let at = 0; at < width * this.#used; at += width) {
-      // What is all but forgotten has no digits left.
-      if (sums[at + weight]! < 1e-3) continue
-      const part = (sums[at + weight]! / sums[at + msSum]!) ** 2
-      one += part * sums[at + weight]!
-      x += part * sums[at + rowsSum]!
-      y += part * sums[at + msSum]!
-      xx += part * sums[at + squares]!
-      xy += part * sums[at + products]!
-    }
-    const spread = one * xx - x * x
-    // All runs of one size: no line.
-    const slope = spread > 1e-9 * one * xx ? (one * xy - x * y) / spread : Number.NaN
-    const intercept = (y - slope * x) / one
-    this.#slope = intercept < 0 ? xy / xx : Math.max(0, slope)
-    this.#intercept = slope < 0 ? y / one : Math.max(0, intercept)
+    const known = this.#classes.filter((runs): runs is LateRuns => runs !== undefined && runs.count >= enough)
+    if (known.length > 1) this.#use(new SizeCurve(known.map((runs) => runs.point(this.#curve))))
   }
 
-  #isAbsurd(rows: number, ms: number): boolean {
-    const [inRow, last, of] = [this.#absurdInRow, this.#lastAbsurd, classOf(rows)]
-    const expected = this.expected(rows)
-    if (expected === undefined || ms <= absurd * expected) {
-      inRow[of] = 0
-      return false
+  /** How slow the machine was is in units of the curve. Without one before, it cannot be told from which sizes were run. */
+  #use(curve: SizeCurve): void {
+    const [old, before] = [this.#curve, this.#recent.median()]
+    this.#curve = curve
+    this.#recent.rescale(curve, (slowness) => slowness)
+    const now = this.#recent.median()
+    for (const runs of this.#classes)
+      runs?.rescale(curve, (slowness) => (old.isEmpty ? now : (slowness * now) / before))
+  }
+}
+
+interface LateRun {
+  readonly rows: number
+  readonly ms: number
+  /** How many times as long as on the curve runs took then. */
+  readonly slowness: number
+  /** Of how many times as long as that it took. */
+  readonly ratio: number
+  /** Which run of all it was. */
+  readonly at: number
+}
+
+/** The last runs of a class, or of all. */
+class LateRuns {
+  readonly #rows: Float64Array
+  readonly #ms: Float64Array
+  readonly #slowness: Float64Array
+  readonly #ratios: Float64Array
+  readonly #at: Float64Array
+  readonly #sorted: Float64Array
+  readonly #freshFor: number
+  #next = 0
+  count = 0
+  #median = Number.NaN
+  #sinceMedian = 0
+
+  /** `freshFor`: new runs after which the median is taken again, once it is of all `most`. */
+  constructor(most: number, freshFor: number) {
+    const empty = () => new Float64Array(most)
+    this.#rows = empty()
+    this.#ms = empty()
+    this.#slowness = empty()
+    this.#ratios = empty()
+    this.#at = empty()
+    this.#sorted = empty()
+    this.#freshFor = freshFor
+  }
+
+  add({ rows, ms, slowness, ratio, at }: LateRun): void {
+    const [next, most] = [this.#next, this.#ms.length]
+    this.#rows[next] = rows
+    this.#ms[next] = ms
+    this.#slowness[next] = slowness
+    this.#ratios[next] = ratio
+    this.#at[next] = at
+    this.#next = next + 1 < most ? next + 1 : 0
+    this.count = Math.min(most, this.count + 1)
+    this.#sinceMedian++
+  }
+
+  isLate(runs: number): boolean {
+    const most = this.#at.length
+    return this.count >= enough && runs - this.#at[(this.#next + most - enough) % most]! < late
+  }
+
+  /** Undefined if there are several sizes. */
+  get onlyRows(): number | undefined {
+    const rows = this.#rows.subarray(0, this.count)
+    return rows.every((each) => each === rows[0]) ? rows[0] : undefined
+  }
+
+  /** At the mean of the rows; where there is no curve yet by the median of milliseconds. */
+  point(curve: SizeCurve): SizePoint {
+    const rows = this.#rows.subarray(0, this.count).reduce((sum, each) => sum + each, 0) / this.count
+    return [rows, curve.isEmpty ? this.#medianOf(this.#ms) : curve.ms(rows) * this.median()]
+  }
+
+  rescale(curve: SizeCurve, of: (slowness: number) => number): void {
+    for (let i = 0; i < this.count; i++) {
+      this.#slowness[i] = of(this.#slowness[i]!)
+      this.#ratios[i] = this.#ms[i]! / (curve.ms(this.#rows[i]!) * this.#slowness[i]!)
     }
-    const ratio = ms / expected
-    const agrees = inRow[of]! > 0 && ratio < alike * last[of]! && alike * ratio > last[of]!
-    inRow[of] = agrees ? inRow[of]! + 1 : 1
-    last[of] = ratio
-    return inRow[of] < agreeing
+    this.#sinceMedian = Infinity
+  }
+
+  /** Of the ratios. NaN without runs. */
+  median(): number {
+    if (this.#sinceMedian < (this.count < this.#ms.length ? 1 : this.#freshFor)) return this.#median
+    this.#sinceMedian = 0
+    this.#median = this.#medianOf(this.#ratios)
+    return this.#median
+  }
+
+  #medianOf(values: Float64Array): number {
+    const [sorted, count] = [this.#sorted, this.count]
+    if (count === 0) return Number.NaN
+    sorted.set(values)
+    sorted.fill(Infinity, count)
+    sorted.sort()
+    const half = count >> 1
+    return count % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2
   }
 }
 

@@ -2,10 +2,17 @@
 
 /** Of the control's ratios: one for a shift of all runs, one for the slower ones, one for the tail. */
 export const quantiles: readonly number[] = [0.5, 0.9, 0.99]
+/**
+ * Of the control's ratios too: beyond which one of the treatment's is slow. In the tail that is half as often, so twice as many
+ * slow runs are put up with: a version that is run seldom is preempted more often, because the other's runs are always in its way.
+ */
+export const treatmentQuantiles: readonly number[] = [0.5, 0.95, 0.995]
 /** More runs of the control in a block add little. */
 export const mostControls = 8
 /** By how much the odds to be slow may be higher: alternatives. */
-export const oddsRatios: readonly number[] = [1.5, 2, 4, 10, 40, 200]
+const oddsRatios: readonly number[] = [1.5, 2, 4, 10, 40, 200]
+
+export const alternatives = oddsRatios.length
 
 /** Of a block, one for each alternative: by quantile, by runs of the control in it, and by what was slow (`outcomeOf`). */
 export const blockOdds: readonly (readonly (readonly Float64Array[])[])[] = quantiles.map((quantile) =>

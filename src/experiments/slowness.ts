@@ -1,19 +1,23 @@
 /** Is the treatment slower than the control at the same batch size? Judged run by run. */
-import { Mixture, type SavedMixture } from './mixture.ts'
+import type { SavedMixture } from './mixture.ts'
 import { Recent } from './recent.ts'
-import { blockOdds, mostControls, oddsRatios, outcomeOf, quantiles } from './slow-odds.ts'
+import { SlowBlocks } from './slow-blocks.ts'
+import { quantiles } from './slow-odds.ts'
+import { Strata, Stratum } from './strata.ts'
 
-/** Ratios of the control from which its quantiles are taken, and without how many there are none. */
-const [recentControls, leastControls] = [512, 128]
 const recentTreatments = 128
-/** Runs of the control after which the next block has new thresholds: to sort for each block would cost more than the test. */
-const refreshed = 128
-/** Runs after which the older ones count half: few, because shares change, and a block too large waits for the control. */
-const memory = 128
+/** If the control's last run took so many times as long as usual, the machine stalls. */
+const stalled = 2
+/**
+ * Milliseconds that a run of the treatment may take besides. What runs after a pause finds cold caches and a slow clock, and a
+ * version with a small share always does. Of either of two alike versions on a busy machine, runs of 0.17 ms back to back took
+ * 0.37 ms after a tenth of a second, and runs of 0.55 ms, with 4 MiB of weights, 1.1 ms.
+ */
+const pauseMs = 0.5
 
 export interface SlownessOptions {
   readonly alpha: number
-  /** How many times as long as the control's a run may take. 1.15 by default. */
+  /** How many times as long as the control's a run may take. 1.5 by default: cold caches cost a larger model up to a third. */
   readonly tolerate?: number
   readonly horizonBlocks?: number
 }
@@ -28,51 +32,58 @@ export interface SavedSlowness {
 /**
  * The safe test of two proportions (Turner, Ly and Grünwald, arXiv 2106.02693) on blocks of one run of the treatment and the m
  * runs of the control nearest to it. Why not the attribution: its coin needs the share of the runs, and lanes that batch
- * differently make it anything. Here that share does not matter. Given what was before the block, m and the thresholds tau
- * are fixed; let runs of the control be slow (beyond tau) with probability p, and the treatment's with p' <= p. A run's factor
- * has mean 1 + (p - t0) (t - t0) / (t0 (1 - t0)), with t = ta for the control, tb for the treatment. As tb > t0, p' = p is the
- * worst case. As t0 is the mean of the m ta and the tb, the mean of the 1 + m means is 1, so by the inequality of means
- * their product is at most 1. Which runs are left out depends on whose they are, never on how long they took.
+ * differently make it anything. Here that share does not matter. Given what was before the block, m and the thresholds are
+ * fixed; let runs of the control be slow with probability p, and the treatment's with p' <= p. A run's factor has mean
+ * 1 + (p - t0) (t - t0) / (t0 (1 - t0)), with t = ta for the control, tb for the treatment. As tb > t0, p' = p is the worst
+ * case. As t0 is the mean of the m ta and the tb, the mean of the 1 + m means is 1, so by the inequality of means their
+ * product is at most 1. Which runs are left out depends on whose they are and how large, never on how long they took.
+ *
+ * What is slow is said for each stratum by itself, because the tail of small runs is heavier than that of large ones: beyond
+ * the quantile q of its own last ratios a run is with probability p = 1 - q in every stratum, so a block may mix them.
+ * Where the control has not been run at a size of late, a ratio is by the shape of a curve. Its median is 1 still, but its
+ * tail is that of other sizes: it counts for the median only, against all ratios of the control.
+ *
+ * While the machine stalls, batches grow, and a version with a small share has large ones at no other time: size would tell of
+ * the machine. So after a run of the control that tells of a stall, of either arm, runs are left out of the tests of tails.
  */
 export class Slowness {
   readonly #alpha: number
   readonly #tolerate: number
-  readonly #mixtures: readonly Mixture[]
-  readonly #control: Recent
+  readonly #tests: readonly SlowBlocks[]
+  readonly #strata = new Strata()
+  /** Of the control, whatever the size. */
+  readonly #all: Stratum
   readonly #treatment: Recent
-  /** Runs of each arm, the older ones counting less: for the size of blocks. */
-  readonly #runs: { control: number; treatment: number }
-  /** The block: its runs of the control wanted and seen, and what was slow. Closed, with no thresholds yet, if 0 are wanted. */
-  #wanted = 0
-  #seen = 0
-  #hasTreatment = false
-  /** Runs of the control since the thresholds were taken. */
-  #stale = Infinity
-  readonly #tau = new Float64Array(quantiles.length)
-  /** For each quantile, the control's last runs as bits: 1 was slow. */
-  readonly #slowControls = new Int32Array(quantiles.length)
-  readonly #slowTreatment = new Int32Array(quantiles.length)
+  #isStalled = false
 
-  constructor({ alpha, tolerate = 1.15, horizonBlocks }: SlownessOptions, saved?: SavedSlowness) {
+  constructor({ alpha, tolerate = 1.5, horizonBlocks }: SlownessOptions, saved?: SavedSlowness) {
     this.#alpha = alpha / quantiles.length
     this.#tolerate = tolerate
-    this.#mixtures = quantiles.map((_, i) => new Mixture(oddsRatios.length, saved?.mixtures[i], horizonBlocks))
-    this.#control = new Recent(recentControls, saved?.control)
+    const runs = saved?.runs ?? [0, 0]
+    this.#tests = quantiles.map((_, i) => new SlowBlocks(i, { mixture: saved?.mixtures[i], runs }, horizonBlocks))
+    this.#all = new Stratum(saved?.control)
     this.#treatment = new Recent(recentTreatments, saved?.treatment)
-    this.#runs = { control: saved?.runs[0] ?? 0, treatment: saved?.runs[1] ?? 0 }
-    this.#open()
   }
 
-  /** One run of a batch. `ratio`: its compute time over what the control takes for a batch of that size. */
-  run(isTreatment: boolean, ratio: number): void {
+  /**
+   * One run of a batch. `ratio`: its compute time over what the control takes for a batch of that size, which is `expectedMs`.
+   * `stratum`: of runs whose ratios are alike; undefined if the control has not been run at that size of late.
+   */
+  run(isTreatment: boolean, ratio: number, stratum: string | undefined, expectedMs = Infinity): void {
     if (!(ratio >= 0 && ratio < Infinity)) return
-    if (isTreatment) this.#ofTreatment(ratio)
-    else this.#ofControl(ratio)
-    if (this.#hasTreatment && this.#seen >= this.#wanted) this.#close()
+    const put = isTreatment ? (ratio - pauseMs / expectedMs) / this.#tolerate : ratio
+    const own = stratum === undefined ? undefined : this.#strata.get(stratum)
+    for (let i = 0; i < quantiles.length; i++) this.#test(i, isTreatment, put, own)
+    if (isTreatment) this.#treatment.add(ratio)
+    else {
+      this.#isStalled = ratio > stalled
+      this.#all.add(ratio)
+      if (stratum !== undefined) this.#strata.add(stratum, ratio)
+    }
   }
 
   closeBlock(): void {
-    for (const mixture of this.#mixtures) mixture.closeBlock()
+    for (const { mixture } of this.#tests) mixture.closeBlock()
   }
 
   get crossed(): boolean {
@@ -81,85 +92,37 @@ export class Slowness {
 
   /** The quantile, 0.5 or 0.9 or 0.99, beyond which the treatment has been too often; undefined if it is none. */
   get which(): number | undefined {
-    for (let i = 0; i < quantiles.length; i++) if (this.#mixtures[i]!.crosses(this.#alpha)) return quantiles[i]
+    for (let i = 0; i < quantiles.length; i++) if (this.#tests[i]!.mixture.crosses(this.#alpha)) return quantiles[i]
     return undefined
   }
 
   /** ln of the evidence since the start, for each quantile. */
   get logE(): readonly number[] {
-    return this.#mixtures.map((mixture) => mixture.logSinceStart)
+    return this.#tests.map(({ mixture }) => mixture.logSinceStart)
   }
 
   /** Of the ratios of late; NaN for an arm without runs. */
   get medians(): { control: number; treatment: number } {
-    return { control: this.#control.median(), treatment: this.#treatment.median() }
+    return { control: this.#all.median(), treatment: this.#treatment.quantile(0.5) }
   }
 
-  /** All but the open block. */
+  /** All but the open blocks and the strata, which are known again soon. */
   saved(): SavedSlowness {
     return {
-      mixtures: this.#mixtures.map((mixture) => mixture.saved()),
-      control: this.#control.saved(),
+      mixtures: this.#tests.map(({ mixture }) => mixture.saved()),
+      control: this.#all.saved(),
       treatment: this.#treatment.saved(),
-      runs: [this.#runs.control, this.#runs.treatment],
+      runs: this.#tests[0]!.runs,
     }
   }
 
-  #ofControl(ratio: number): void {
-    this.#count('control')
-    this.#control.add(ratio)
-    this.#stale++
-    if (this.#wanted === 0) {
-      this.#open()
-      return
-    }
-    const [tau, slow] = [this.#tau, this.#slowControls]
-    for (let i = 0; i < tau.length; i++) slow[i] = (slow[i]! << 1) | Number(ratio > tau[i]!)
-    this.#seen++
+  #test(at: number, isTreatment: boolean, ratio: number, own: Stratum | undefined): void {
+    if (at > 0 && this.#isStalled) return
+    const stratum = own?.knows(at) ? own : at === 0 && this.#all.knows(at) ? this.#all : undefined
+    if (!stratum) return
+    const test = this.#tests[at]!
+    const isSlow = ratio > stratum.threshold(at, test.number, isTreatment)
+    if (isTreatment) test.ofTreatment(isSlow)
+    else test.ofControl(isSlow)
   }
-
-  #ofTreatment(ratio: number): void {
-    this.#count('treatment')
-    this.#treatment.add(ratio)
-    if (this.#wanted === 0 || this.#hasTreatment) return
-    const [tau, slow] = [this.#tau, this.#slowTreatment]
-    for (let i = 0; i < tau.length; i++) slow[i] = Number(ratio / this.#tolerate > tau[i]!)
-    this.#hasTreatment = true
-  }
-
-  #count(arm: 'control' | 'treatment'): void {
-    const runs = this.#runs
-    runs[arm]++
-    if (runs.control + runs.treatment < memory) return
-    runs.control /= 2
-    runs.treatment /= 2
-  }
-
-  #open(): void {
-    if (this.#control.count < leastControls) return
-    const { control, treatment } = this.#runs
-    this.#wanted = Math.min(mostControls, Math.max(1, Math.round(control / Math.max(1, treatment))))
-    this.#seen = 0
-    this.#hasTreatment = false
-    if (this.#stale < refreshed) return
-    this.#stale = 0
-    this.#control.quantiles(quantiles, this.#tau)
-  }
-
-  #close(): void {
-    const wanted = this.#wanted
-    for (let i = 0; i < quantiles.length; i++) {
-      const slow = bitsOf(this.#slowControls[i]! & (2 ** wanted - 1))
-      const outcome = outcomeOf(slow, this.#slowTreatment[i]!)
-      this.#mixtures[i]!.add(blockOdds[i]![wanted]![outcome]!)
-    }
-    this.#open()
-  }
-}
-
-/** How many are set, of at most eight. */
-function bitsOf(bits: number): number {
-  let count = 0
-  for (let rest = bits; rest !== 0; rest &= rest - 1) count++
-  return count
 }

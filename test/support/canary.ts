@@ -106,6 +106,29 @@ export function untilPhase(gateway: Admin, phase: string): Promise<void> {
   return until(`it is ${phase}`, async () => (await phaseOf(gateway)) === phase)
 }
 
+/** What is to end before the folders of a test go: at its end a gateway writes down what it knows. */
+const ends = new WeakMap<TestContext, (() => Promise<unknown>)[]>()
+
+function endsOf(t: TestContext): (() => Promise<unknown>)[] {
+  const known = ends.get(t)
+  if (known) return known
+  const own: (() => Promise<unknown>)[] = []
+  ends.set(t, own)
+  t.after(() => Promise.all(own.map((end) => end())))
+  return own
+}
+
+/** A gateway in this process. */
+export async function startTrial(
+  t: TestContext,
+  options: { readonly store: Record<string, Buffer>; readonly settings: object },
+): Promise<TestGateway> {
+  const own = endsOf(t)
+  const gateway = await startGateway(t, options)
+  own.push(() => gateway.stop())
+  return gateway
+}
+
 export interface ServedCanary {
   readonly process: Spawned
   readonly url: string
@@ -124,10 +147,15 @@ export async function serveCanary(t: TestContext, settings: object, before?: str
     runtime: { executors: 1 },
     log: { level: 'silent' },
   }
+  const own = endsOf(t)
   const models = Object.fromEntries(Object.entries(onTrial).map(([name, content]) => [`models/${name}`, content]))
   const folder = before ?? (await folderWith(t, models))
   await writeFile(join(folder, 'penstock.yaml'), stringify({ ...common, ...settings }))
   const process = penstock(t, ['serve', join(folder, 'penstock.yaml')])
+  own.push(() => {
+    process.child.kill('SIGKILL')
+    return process.finished
+  })
   const [, url, adminUrl] = await process.said(
     / at (http:\S+), metrics at http:\S+, status at (http:\S+)\/admin\/status\n/,
   )
@@ -149,10 +177,11 @@ export async function startRemembering(
     before,
   }: { readonly store: Record<string, Buffer>; readonly settings: object; readonly before?: string },
 ): Promise<Remembering> {
+  endsOf(t)
   const folder = before ?? (await folderWith(t, {}))
   const auditFile = join(folder, 'audit.jsonl')
   const own = { state: { path: join(folder, 'state') }, admin: { port: 0, auditFile } }
-  const gateway = await startGateway(t, { store, settings: { ...settings, ...own } })
+  const gateway = await startTrial(t, { store, settings: { ...settings, ...own } })
   const audited = async () => {
     const lines = (await readFile(auditFile, 'utf8').catch(() => '')).split('\n')
     return lines.filter(Boolean).map((line) => JSON.parse(line) as unknown)

@@ -181,6 +181,25 @@ function headOf({ statusCode, headers }: IncomingMessage) {
   return { status: statusCode!, arm, version, instead }
 }
 
+/** One whose end waits for a word. */
+export function slowRequest({ url }: { readonly url: string }, target: string, input: object) {
+  const body = JSON.stringify({ inputs: [input] })
+  const headers = { 'content-type': 'application/json', 'content-length': body.length }
+  const sent = request(`${url}/v2/models/${target}/infer`, { method: 'POST', headers })
+  const status = new Promise<number | undefined>((resolve, reject) => {
+    sent.on('response', (response) => resolve(response.resume().statusCode))
+    sent.on('error', reject)
+  })
+  const begun = new Promise<void>((resolve) => void sent.write(body.slice(0, 20), () => resolve()))
+  return {
+    begun,
+    end: () => {
+      sent.end(body.slice(20))
+      return status
+    },
+  }
+}
+
 /** By the number that it gave, the version that answered. */
 export function versionOf({ json, x, status }: Answer): string {
   return status === 200 ? String((json.outputs[0].data[0] - x) / 100) : `status ${status}`
