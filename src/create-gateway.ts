@@ -7,18 +7,18 @@ import type { Caller, Operation } from './core/caller.ts'
 import { systemClock, type Clock } from './core/clock.ts'
 import type { Mistake } from './core/document.ts'
 import { Gateway, leaveMs } from './gateway.ts'
-import { HttpRoutes } from './http-routes.ts'
-import { intentOf } from './intent.ts'
-import type { LiveTools } from './live-model.ts'
+import { HttpRoutes } from './live/http-routes.ts'
+import { intentOf } from './live/intent.ts'
+import type { LiveTools } from './live/model.ts'
 import { badFallbacks, badIntents, strangers } from './misfits.ts'
 import { loadFleet, type Model, type Runner } from './models/fleet.ts'
 import { scanStore } from './models/store.ts'
 import type { Redis } from './redis/redis.ts'
 import { defaultPool, shadowPool } from './runtime/options.ts'
 import { openSecurity, type SecurityTools } from './security.ts'
-import { wire, type Wiring } from './served.ts'
-import { Service } from './service.ts'
-import { SplitReadings } from './split-readings.ts'
+import { wire, type Wiring } from './live/served.ts'
+import { LiveModels } from './live/models.ts'
+import { SplitReadings } from './live/split-readings.ts'
 import { FileStates } from './state/file-states.ts'
 import { RedisStates } from './state/redis-states.ts'
 import type { States } from './state/states.ts'
@@ -72,7 +72,7 @@ export async function createGateway(
   const live = liveToolsOf(wiring, states, security.redis)
   const shadowRunner = runnerOf(config, wiring, shadowPool)
   const tools = { wiring, security, states, live, runner, shadowRunner, httpRoutes }
-  const service = await Service.open(file, fleet.models, tools)
+  const service = await LiveModels.open(file, fleet.models, tools)
   if ('mistakes' in service) return { mistakes: service.mistakes, isStuck: !(await closeAll()) }
   readings.service = service
   return { gateway: new Gateway(file, { ...wiring, security, states, service }) }

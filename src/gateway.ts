@@ -10,16 +10,16 @@ import type { Origin } from './core/origin.ts'
 import { isRefusal, refuse, type Refusal } from './core/refusal.ts'
 import { showSpec } from './core/signature.ts'
 import type { Taken, TakenAll } from './experiments/feedback/feedback.ts'
-import { withIntents } from './intent.ts'
-import type { LiveModel } from './live-model.ts'
+import { withIntents } from './live/intent.ts'
+import type { LiveModel } from './live/model.ts'
 import type { HeadFields } from './mesh/trust.ts'
 import type { Refreshed } from './models/live.ts'
 import type { Steps } from './pipeline.ts'
 import type { Security } from './security.ts'
-import { placementOf, type Wiring } from './served.ts'
-import type { Service } from './service.ts'
-import { SplitReadings } from './split-readings.ts'
-import { editSplit, experimentOf, viewOf, type SplitEdit, type SplitView } from './split-edits.ts'
+import { placementOf, type Wiring } from './live/served.ts'
+import type { LiveModels } from './live/models.ts'
+import { SplitReadings } from './live/split-readings.ts'
+import { editSplit, experimentOf, viewOf, type SplitEdit, type SplitView } from './live/split-edits.ts'
 import type { States } from './state/states.ts'
 import { Audit } from './telemetry/audit.ts'
 import type { EdgeCounts } from './telemetry/edge-counts.ts'
@@ -31,7 +31,7 @@ import type { Logger } from './telemetry/log.ts'
 export const leaveMs = 5_000
 
 /** What a gateway is made of beside its models. */
-type Parts = Wiring & { readonly security: Security; readonly states: States; readonly service: Service }
+type Parts = Wiring & { readonly security: Security; readonly states: States; readonly service: LiveModels }
 
 /** Whoever is on this machine. */
 const localCaller = strangerCalled('local')

@@ -1,7 +1,7 @@
 /** What a configuration says that does not fit the models which are there. */
 import type { ConfigFile } from './config.ts'
 import type { Locate, Mistake } from './core/document.ts'
-import { intentOf, type Misfit } from './intent.ts'
+import { intentOf, type Misfit } from './live/intent.ts'
 import type { SplitIntent } from './mesh/http-route.ts'
 import type { Model } from './models/fleet.ts'
 import type { Bundle } from './models/store.ts'

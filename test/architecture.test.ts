@@ -27,9 +27,8 @@ interface Rule {
 }
 
 const packageFile = '../package.json'
-const concepts = 'auth limits redis guard routing experiments batching runtime models state predictions telemetry mesh'.split(
-  ' ',
-)
+const concepts =
+  'auth limits redis guard routing experiments batching runtime models state predictions telemetry mesh'.split(' ')
 /** A concept's options, and its closed lists of alternatives. */
 const tables = 'options methods stores checks policies backends'.split(' ')
 
@@ -44,19 +43,22 @@ const rules: readonly Rule[] = [
       'core/',
       'contradictions.ts',
       'edge/options.ts',
+      'experiments/feedback/options.ts',
+      'routing/split-options.ts',
       ...concepts.flatMap((concept) => tables.map((table) => `${concept}/${table}.ts`)),
     ],
   },
-  // The composition root, in three rooms.
+  // The composition root and its rooms: who gets in, and what is served while requests flow.
   {
-    from: ['gateway.ts', 'security.ts', 'served.ts'],
+    from: ['create-gateway.ts', 'gateway.ts', 'security.ts', 'live/'],
     may: [
       'core/',
       'config.ts',
+      'gateway.ts',
+      'live/',
       'misfits.ts',
       'pipeline.ts',
       'security.ts',
-      'served.ts',
       ...concepts.map((concept) => `${concept}/`),
     ],
   },
@@ -64,8 +66,8 @@ const rules: readonly Rule[] = [
   { from: ['weaknesses.ts'], may: ['core/'], types: ['config.ts'] },
   {
     from: ['misfits.ts'],
-    may: ['core/', 'routing/'],
-    types: ['config.ts', 'models/'],
+    may: ['core/', 'live/intent.ts', 'routing/'],
+    types: ['config.ts', 'mesh/', 'models/'],
   },
   {
     from: ['main.ts', 'cli/'],
@@ -73,7 +75,10 @@ const rules: readonly Rule[] = [
     may: [
       'cli/',
       'config.ts',
+      'create-gateway.ts',
       'gateway.ts',
+      'live/intent.ts',
+      'live/settled-file.ts',
       'weaknesses.ts',
       'edge/',
       'mesh/drain.ts',
@@ -81,7 +86,7 @@ const rules: readonly Rule[] = [
       'models/store.ts',
       packageFile,
     ],
-    types: ['served.ts'],
+    types: ['live/'],
   },
 ]
 

@@ -16,9 +16,9 @@ import {
   type Phase,
   type RolloutState,
 } from '../src/experiments/rollout.ts'
-import type { Intent } from '../src/intent.ts'
-import { isAhead, nothingKept, readKept, withNote, withTrial } from '../src/kept-model.ts'
-import { liveSplit, PastShares, wantedShare } from '../src/live-split.ts'
+import type { Intent } from '../src/live/intent.ts'
+import { isAhead, nothingKept, readKept, withNote, withTrial } from '../src/live/kept-model.ts'
+import { liveSplit, PastShares, wantedShare } from '../src/live/live-split.ts'
 import { splitOptions } from '../src/routing/split-options.ts'
 
 const steps = [

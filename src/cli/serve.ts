@@ -10,8 +10,8 @@ import { DataEdge } from '../edge/edge.ts'
 import { createMetricsServer } from '../edge/metrics.ts'
 import { createGateway, type Failed } from '../create-gateway.ts'
 import type { Gateway } from '../gateway.ts'
-import type { LiveModel } from '../live-model.ts'
-import { settledReader } from '../settled-file.ts'
+import type { LiveModel } from '../live/model.ts'
+import { settledReader } from '../live/settled-file.ts'
 import { configOrExit, endNow, fail, failWith } from './report.ts'
 
 export async function serve(path: string): Promise<void> {

@@ -1,12 +1,12 @@
 /** Looking at splits and changing them by hand: what would follow from a change is shown before it is made, if asked. */
-import type { Caller } from './core/caller.ts'
-import { refuse, Refusal } from './core/refusal.ts'
-import { secondsToDetect } from './experiments/forecast.ts'
-import type { ByHand, RolloutState } from './experiments/rollout.ts'
-import type { LiveModel } from './live-model.ts'
+import type { Caller } from '../core/caller.ts'
+import { refuse, Refusal } from '../core/refusal.ts'
+import { secondsToDetect } from '../experiments/forecast.ts'
+import type { ByHand, RolloutState } from '../experiments/rollout.ts'
+import type { LiveModel } from './model.ts'
 import { weightsOf, type Weights } from './live-split.ts'
-import { splitMistake } from './routing/split-options.ts'
-import type { Audit } from './telemetry/audit.ts'
+import { splitMistake } from '../routing/split-options.ts'
+import type { Audit } from '../telemetry/audit.ts'
 
 export interface SplitEdit {
   /** By arm, or by version where one arm has it. Those that are not named stay. */

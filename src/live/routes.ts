@@ -1,12 +1,12 @@
 /** What follows from the models that are in service: their addresses, what stands in for a version, what there is of one. */
-import type { Config } from './config.ts'
-import type { LiveModel } from './live-model.ts'
-import type { Version } from './models/fleet.ts'
-import { compareVersions } from './models/store.ts'
-import { constantFallback } from './routing/constant.ts'
-import { versionFallback, type Fallback } from './routing/fallback.ts'
-import { pathOf, serviceDefaults, type RouteOptions } from './routing/options.ts'
-import type { Route } from './routing/router.ts'
+import type { Config } from '../config.ts'
+import type { LiveModel } from './model.ts'
+import type { Version } from '../models/fleet.ts'
+import { compareVersions } from '../models/store.ts'
+import { constantFallback } from '../routing/constant.ts'
+import { versionFallback, type Fallback } from '../routing/fallback.ts'
+import { pathOf, serviceDefaults, type RouteOptions } from '../routing/options.ts'
+import type { Route } from '../routing/router.ts'
 import type { Served } from './served.ts'
 
 type Models = ReadonlyMap<string, LiveModel>

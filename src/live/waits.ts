@@ -1,5 +1,5 @@
 /** Waiting that ends early when what waits is closed, so that it does not keep the process up. */
-import type { Clock } from './core/clock.ts'
+import type { Clock } from '../core/clock.ts'
 
 export class Waits {
   areOver = false

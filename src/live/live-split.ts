@@ -1,9 +1,9 @@
 /** The split that is in force: what is wanted, what was set by hand over it, and how far the experiment has got. */
 import type { Intent, Trial } from './intent.ts'
-import type { RolloutState } from './experiments/rollout.ts'
-import type { Snapshot } from './routing/snapshot.ts'
-import { Split } from './routing/split.ts'
-import type { SplitOptions } from './routing/split-options.ts'
+import type { RolloutState } from '../experiments/rollout.ts'
+import type { Snapshot } from '../routing/snapshot.ts'
+import { Split } from '../routing/split.ts'
+import type { SplitOptions } from '../routing/split-options.ts'
 
 /** By arm. */
 export type Weights = Readonly<Record<string, number>>

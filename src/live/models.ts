@@ -3,30 +3,30 @@
  * store and HTTPRoutes while requests flow; whatever is wrong with something new changes nothing of what is there.
  */
 import { randomBytes } from 'node:crypto'
-import type { ConfigFile } from './config.ts'
-import type { Caller } from './core/caller.ts'
-import type { Mistake } from './core/document.ts'
-import type { SplitIntent } from './mesh/http-route.ts'
+import type { ConfigFile } from '../config.ts'
+import type { Caller } from '../core/caller.ts'
+import type { Mistake } from '../core/document.ts'
+import type { SplitIntent } from '../mesh/http-route.ts'
 import type { HttpRoutes } from './http-routes.ts'
 import { intentOf, type Intent, type Stored } from './intent.ts'
-import { LiveModel, type LiveTools } from './live-model.ts'
-import { mistakesOf, unknownModels } from './misfits.ts'
+import { LiveModel, type LiveTools } from './model.ts'
+import { mistakesOf, unknownModels } from '../misfits.ts'
 import { Mirror } from './mirror.ts'
-import type { Model, Runner, Version } from './models/fleet.ts'
-import { LiveFleet, type Departure, type Refreshed } from './models/live.ts'
-import { scanStore, type Bundle } from './models/store.ts'
+import type { Model, Runner, Version } from '../models/fleet.ts'
+import { LiveFleet, type Departure, type Refreshed } from '../models/live.ts'
+import { scanStore, type Bundle } from '../models/store.ts'
 import { openPredictions, type Predictions } from './predictions.ts'
-import { Router, type Route } from './routing/router.ts'
-import type { Choice } from './routing/split.ts'
-import type { Security } from './security.ts'
-import { fallbacksOf, routesOf, storedOf } from './service-routes.ts'
+import { Router, type Route } from '../routing/router.ts'
+import type { Choice } from '../routing/split.ts'
+import type { Security } from '../security.ts'
+import { fallbacksOf, routesOf, storedOf } from './routes.ts'
 import { ShadowVersions } from './shadow-versions.ts'
 import { serveVersion, type Served, type Wiring } from './served.ts'
-import type { States } from './state/states.ts'
-import type { Journal } from './telemetry/journal.ts'
+import type { States } from '../state/states.ts'
+import type { Journal } from '../telemetry/journal.ts'
 import { Waits } from './waits.ts'
 
-export interface ServiceTools {
+export interface LiveModelsTools {
   readonly wiring: Wiring
   readonly security: Security
   readonly states: States
@@ -40,7 +40,7 @@ export interface ServiceTools {
 /** May force arms where callers are known by their scopes. */
 export const forceScope = 'experiment:force'
 
-export class Service {
+export class LiveModels {
   readonly models = new Map<string, LiveModel>()
   readonly router: Router<Served>
   readonly mirror: Mirror
@@ -49,7 +49,7 @@ export class Service {
   predictions!: Predictions
   #file: ConfigFile
   #routes: readonly Route<Served>[] = []
-  readonly #tools: ServiceTools
+  readonly #tools: LiveModelsTools
   readonly #fleet: LiveFleet
   readonly #shadows: ShadowVersions
   /** What was seen in the store last. */
@@ -60,7 +60,7 @@ export class Service {
   #turn: Promise<void> = Promise.resolve()
   readonly #waits: Waits
 
-  private constructor(file: ConfigFile, models: ReadonlyMap<string, Model>, tools: ServiceTools) {
+  private constructor(file: ConfigFile, models: ReadonlyMap<string, Model>, tools: LiveModelsTools) {
     this.#file = file
     this.#tools = tools
     this.#known = [...models.values()].flatMap(({ versions }) => [...versions.values()].map(({ bundle }) => bundle))
@@ -92,9 +92,9 @@ export class Service {
   static async open(
     file: ConfigFile,
     models: ReadonlyMap<string, Model>,
-    tools: ServiceTools,
-  ): Promise<Service | { readonly mistakes: Mistake[] }> {
-    const service = new Service(file, models, tools)
+    tools: LiveModelsTools,
+  ): Promise<LiveModels | { readonly mistakes: Mistake[] }> {
+    const service = new LiveModels(file, models, tools)
     const { wiring, security, states } = tools
     for (const model of models.values()) await service.#enter(model)
     await Promise.all([...service.models.values()].map((model) => service.#shade(model)))

@@ -2,20 +2,20 @@
  * A model while requests flow: its versions, the split that is in force, and the experiment on it. It is changed by the
  * configuration, by the store, by hand and by the experiment, and each change is one swap of the snapshot.
  */
-import type { Caller } from './core/caller.ts'
-import type { Clock } from './core/clock.ts'
-import { refusals, type RefusalCode } from './core/refusal.ts'
-import type { Signature } from './core/signature.ts'
-import { Experiment, type SharedCounts } from './experiments/experiment.ts'
-import type { Alarm, RolloutState } from './experiments/rollout.ts'
+import type { Caller } from '../core/caller.ts'
+import type { Clock } from '../core/clock.ts'
+import { refusals, type RefusalCode } from '../core/refusal.ts'
+import type { Signature } from '../core/signature.ts'
+import { Experiment, type SharedCounts } from '../experiments/experiment.ts'
+import type { Alarm, RolloutState } from '../experiments/rollout.ts'
 import { digestOf, type Intent } from './intent.ts'
 import { isAhead, nothingKept, readKept, withNote, withTrial, type KeptModel } from './kept-model.ts'
 import { liveSplit, PastShares, rescueOf, wantedShare, type LiveSplit, type Weights } from './live-split.ts'
-import type { Snapshot } from './routing/snapshot.ts'
-import type { Choice } from './routing/split.ts'
+import type { Snapshot } from '../routing/snapshot.ts'
+import type { Choice } from '../routing/split.ts'
 import type { Served } from './served.ts'
-import type { States } from './state/states.ts'
-import type { Journal } from './telemetry/journal.ts'
+import type { States } from '../state/states.ts'
+import type { Journal } from '../telemetry/journal.ts'
 
 export interface LiveTools {
   readonly clock: Clock

@@ -1,9 +1,9 @@
 /** HTTPRoutes that say how models are split: files that controllers edit, followed while requests flow. */
-import type { Config } from './config.ts'
-import type { Clock } from './core/clock.ts'
-import type { Mistake } from './core/document.ts'
-import { Watched, type Made } from './core/watched.ts'
-import { readHttpRoutes, type SplitIntent } from './mesh/http-route.ts'
+import type { Config } from '../config.ts'
+import type { Clock } from '../core/clock.ts'
+import type { Mistake } from '../core/document.ts'
+import { Watched, type Made } from '../core/watched.ts'
+import { readHttpRoutes, type SplitIntent } from '../mesh/http-route.ts'
 import { settledReader } from './settled-file.ts'
 
 /** A mounted ConfigMap takes a minute to change, so nobody waits for this. */

@@ -1,11 +1,11 @@
 /** What is read of splits at a scrape, from what is in service. */
-import type { LiveModel } from './live-model.ts'
-import type { Service } from './service.ts'
-import type { SplitCounts, SplitReading, SplitState } from './telemetry/split-gauges.ts'
+import type { LiveModel } from './model.ts'
+import type { LiveModels } from './models.ts'
+import type { SplitCounts, SplitReading, SplitState } from '../telemetry/split-gauges.ts'
 
 export class SplitReadings implements SplitReading {
   /** Undefined until there is one. */
-  service: Service | undefined
+  service: LiveModels | undefined
 
   states(): SplitState[] {
     return [...(this.service?.models.values() ?? [])].filter(({ live }) => live !== undefined).map(stateOf)

@@ -2,10 +2,10 @@
  * Versions that run as shadows, loaded a second time into workers of their own: a run cannot be taken back, and one that
  * takes long or never ends must not stand before somebody who waits for an answer.
  */
-import type { Config } from './config.ts'
-import type { Signature } from './core/signature.ts'
-import { isBad, loadVersion, type Runner } from './models/fleet.ts'
-import type { Bundle } from './models/store.ts'
+import type { Config } from '../config.ts'
+import type { Signature } from '../core/signature.ts'
+import { isBad, loadVersion, type Runner } from '../models/fleet.ts'
+import type { Bundle } from '../models/store.ts'
 import { serveVersion, type Served, type Wiring } from './served.ts'
 
 export interface Wanted {

@@ -1,8 +1,8 @@
 /** What is remembered of a model over a restart, and what gateways that share it agree on. */
 import * as z from 'zod'
-import type { SavedExperiment } from './experiments/experiment.ts'
-import type { RolloutState } from './experiments/rollout.ts'
-import { readExperiment } from './experiments/saved-experiment.ts'
+import type { SavedExperiment } from '../experiments/experiment.ts'
+import type { RolloutState } from '../experiments/rollout.ts'
+import { readExperiment } from '../experiments/saved-experiment.ts'
 import type { Weights } from './live-split.ts'
 
 export interface Note {

@@ -1,11 +1,11 @@
 /** What the configuration wants of a model's versions: names for them, a split between them, an experiment on it. */
 import { createHash } from 'node:crypto'
-import type { Config } from './config.ts'
-import type { ExperimentOptions } from './experiments/options.ts'
-import type { SplitIntent } from './mesh/http-route.ts'
-import { serviceDefaults } from './routing/options.ts'
-import type { SplitOptions } from './routing/split-options.ts'
-import { defaultPool } from './runtime/options.ts'
+import type { Config } from '../config.ts'
+import type { ExperimentOptions } from '../experiments/options.ts'
+import type { SplitIntent } from '../mesh/http-route.ts'
+import { serviceDefaults } from '../routing/options.ts'
+import type { SplitOptions } from '../routing/split-options.ts'
+import { defaultPool } from '../runtime/options.ts'
 
 export interface Trial {
   readonly options: ExperimentOptions

@@ -1,6 +1,6 @@
 /** Reading a file that somebody may be writing in place: half of a configuration is often one too, and another. */
 import { readFile } from 'node:fs/promises'
-import type { Clock } from './core/clock.ts'
+import type { Clock } from '../core/clock.ts'
 
 /** For so long nothing may have changed in it. */
 const settleMs = 200
