@@ -9,7 +9,7 @@ import type { Mistake } from './core/document.ts'
 import { Gateway, leaveMs } from './gateway.ts'
 import { HttpRoutes } from './live/http-routes.ts'
 import { intentOf } from './live/intent.ts'
-import type { LiveTools } from './live/model.ts'
+import type { LiveTools } from './live/tools.ts'
 import { badFallbacks, badIntents, strangers } from './misfits.ts'
 import { loadFleet, type Model, type Runner } from './models/fleet.ts'
 import { scanStore } from './models/store.ts'
@@ -23,6 +23,7 @@ import { FileStates } from './state/file-states.ts'
 import { RedisStates } from './state/redis-states.ts'
 import type { States } from './state/states.ts'
 import { Tally } from './state/tally.ts'
+import { Audit } from './telemetry/audit.ts'
 import { createLog } from './telemetry/log.ts'
 
 export interface Failed {
@@ -69,13 +70,14 @@ export async function createGateway(
   fleet.mistakes.push(...badFallbacks(file, fleet.models, usualOf))
   if (fleet.mistakes.length > 0) return { mistakes: fleet.mistakes, isStuck: !(await closeAll()) }
   const states = statesOf(config, clock, security.redis)
-  const live = liveToolsOf(wiring, states, security.redis)
+  const audit = new Audit(config.admin.auditFile, clock)
+  const live = liveToolsOf(wiring, states, { redis: security.redis, audit })
   const shadowRunner = runnerOf(config, wiring, shadowPool)
   const tools = { wiring, security, states, live, runner, shadowRunner, httpRoutes }
   const service = await LiveModels.open(file, fleet.models, tools)
   if ('mistakes' in service) return { mistakes: service.mistakes, isStuck: !(await closeAll()) }
   readings.service = service
-  return { gateway: new Gateway(file, { ...wiring, security, states, service }) }
+  return { gateway: new Gateway(file, { ...wiring, audit, security, states, service }) }
 }
 
 function securityTools({ clock, log, instruments }: Wiring, onProblem: (problem: Mistake) => void): SecurityTools {
@@ -120,10 +122,15 @@ function statesOf({ state }: Config, clock: Clock, redis: Redis | undefined): St
     : new FileStates({ folder: state.path, clock })
 }
 
+interface Shared {
+  readonly redis: Redis | undefined
+  readonly audit: Audit
+}
+
 /** Evidence that nobody adds to for so long is of an experiment that is over. */
 const countsTtlS = 30 * 86_400
 
-function liveToolsOf({ clock, log }: Wiring, states: States, redis: Redis | undefined): LiveTools {
+function liveToolsOf({ clock, log }: Wiring, states: States, { redis, audit }: Shared): LiveTools {
   return {
     clock,
     states,
@@ -133,6 +140,15 @@ function liveToolsOf({ clock, log }: Wiring, states: States, redis: Redis | unde
       const about = { model: name, generation: current.generation, ...(why && { why }) }
       if (live) log.warn(about, `the split has changed: ${what}`)
       else log.info(about, what)
+    },
+    onMoved: ({ name, experiment }, before, after) => {
+      const evidence = experiment?.report().evidence
+      void audit.record({
+        who: { name: 'the experiment' },
+        what: `split.${name}`,
+        before,
+        after: { ...after, evidence },
+      })
     },
     onAlert: ({ name }, { guard, words }) => log.warn({ model: name, guard }, words),
     onProblem: ({ name }, problem) => log.error({ model: name }, problem),

@@ -21,7 +21,7 @@ import type { LiveModels } from './live/models.ts'
 import { SplitReadings } from './live/split-readings.ts'
 import { editSplit, experimentOf, viewOf, type SplitEdit, type SplitView } from './live/split-edits.ts'
 import type { States } from './state/states.ts'
-import { Audit } from './telemetry/audit.ts'
+import type { Audit } from './telemetry/audit.ts'
 import type { EdgeCounts } from './telemetry/edge-counts.ts'
 import { Instruments } from './telemetry/instruments.ts'
 import { Journal, type JournalListener } from './telemetry/journal.ts'
@@ -31,7 +31,12 @@ import type { Logger } from './telemetry/log.ts'
 export const leaveMs = 5_000
 
 /** What a gateway is made of beside its models. */
-type Parts = Wiring & { readonly security: Security; readonly states: States; readonly service: LiveModels }
+type Parts = Wiring & {
+  readonly audit: Audit
+  readonly security: Security
+  readonly states: States
+  readonly service: LiveModels
+}
 
 /** Whoever is on this machine. */
 const localCaller = strangerCalled('local')
@@ -44,7 +49,6 @@ export class Gateway {
   readonly proofs: { readonly token: boolean; readonly apiKey: string | undefined }
   #config: Config
   readonly #parts: Parts
-  readonly #audit: Audit
   readonly #startedAt: number
   readonly #listeners: readonly JournalListener[]
 
@@ -53,7 +57,6 @@ export class Gateway {
     this.#parts = parts
     this.log = parts.log
     this.#startedAt = parts.clock.epoch()
-    this.#audit = new Audit(config.admin.auditFile, parts.clock)
     const { auth } = config
     this.proofs =
       auth === 'none'
@@ -105,7 +108,7 @@ export class Gateway {
   async mint(wish: Minting, who: Caller): Promise<string | Refusal> {
     const { mint } = this.#parts.security
     if (!mint) return refuse('not_found', 'there is no development issuer, so no token can be minted here')
-    const unwritten = await this.#audit.record({ who, what: 'tokens.mint', before: null, after: wish })
+    const unwritten = await this.#parts.audit.record({ who, what: 'tokens.mint', before: null, after: wish })
     return unwritten ?? mint(wish)
   }
 
@@ -217,7 +220,7 @@ export class Gateway {
   /** Changes a split by hand. `generation` is what whoever asks has seen. */
   async editSplit(name: string, edit: SplitEdit, generation: string | undefined, who: Caller) {
     const model = this.models.get(name)
-    return model ? editSplit(model, { edit, generation, who }, this.#audit) : noModel(name, this.models)
+    return model ? editSplit(model, { edit, generation, who }, this.#parts.audit) : noModel(name, this.models)
   }
 }
 

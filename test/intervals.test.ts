@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { meanDifferenceInterval, proportionInterval, riskRatioInterval } from '../src/experiments/intervals.ts'
 import { Moments, pooledVariance } from '../src/experiments/moments.ts'
-import { meanLogE, Reward } from '../src/experiments/reward.ts'
 import { seeded } from './support/draw.ts'
 
 function near(actual: number, expected: number, within = 1e-6): void {
@@ -131,75 +130,4 @@ test('the true proportion is outside of its interval at some time no more often 
     }
   }
   assert.ok(misses > 5 && misses <= 30, `${misses}`)
-})
-
-test('evidence of a lower mean is what the reference says', () => {
-  near(meanLogE(0.04, 1.8609684e-4, 1 / 1.8609684e-4, 0.001), 3.334364)
-})
-
-function rewarded(reward: Reward, draws: number, value: (isTreatment: boolean) => number): boolean {
-  for (let i = 0; i < draws; i++) {
-    const isTreatment = i % 2 === 0
-    reward.add(isTreatment, value(isTreatment))
-    if (i % 50 === 0 && reward.crossed) return true
-  }
-  return false
-}
-
-test('a treatment that earns less is found, and one that earns as much or more is not', () => {
-  const draw = seeded(3)
-  const bernoulli = (control: number, treatment: number) => (isTreatment: boolean) =>
-    Number(draw() < (isTreatment ? treatment : control))
-  assert.equal(rewarded(new Reward({ alpha: 0.001 }), 20_000, bernoulli(0.5, 0.4)), true)
-  assert.equal(rewarded(new Reward({ alpha: 0.001 }), 20_000, bernoulli(0.4, 0.5)), false)
-  let alarms = 0
-  for (let i = 0; i < 200; i++) if (rewarded(new Reward({ alpha: 0.1 }), 8000, bernoulli(0.3, 0.3))) alarms++
-  assert.ok(alarms > 0 && alarms <= 24, `${alarms}`)
-})
-
-test('what is tolerated lies below the mean of the control, also where that is negative', () => {
-  const draw = seeded(4)
-  const normal = () => Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw())
-  const earns = (control: number, treatment: number) => (isTreatment: boolean) =>
-    (isTreatment ? treatment : control) + 0.2 * normal()
-  for (const [control, treatment] of [
-    [1, 0.92],
-    [-1, -1.08],
-  ] as const) {
-    assert.equal(rewarded(new Reward({ alpha: 0.001 }), 10_000, earns(control, treatment)), true)
-    assert.equal(rewarded(new Reward({ alpha: 0.001, tolerate: 0.9 }), 10_000, earns(control, treatment)), false)
-    const worse = earns(control, treatment - 0.08)
-    assert.equal(rewarded(new Reward({ alpha: 0.001, tolerate: 0.9 }), 10_000, worse), true)
-  }
-})
-
-test('nothing is said of rewards before the burn-in: two hundred values, ten successes and ten failures', () => {
-  const reward = new Reward({ alpha: 0.001 })
-  for (let i = 0; i < 2000; i++) reward.add(false, i % 2)
-  for (let i = 0; i < 400; i++) reward.add(true, 0)
-  for (let i = 0; i < 9; i++) reward.add(true, 1)
-  assert.deepEqual([reward.logE, reward.crossed], [0, false])
-  reward.add(true, 1)
-  assert.equal(reward.crossed, true)
-  const few = new Reward({ alpha: 0.001 })
-  for (let i = 0; i < 2000; i++) few.add(false, i % 2)
-  for (let i = 0; i < 199; i++) few.add(true, Number(i < 20))
-  assert.equal(few.crossed, false)
-  few.add(true, 0)
-  assert.equal(few.crossed, true)
-})
-
-test('rewards go on from JSON as if they had never stopped, and one that is no number is left out', () => {
-  const draw = seeded(5)
-  const whole = new Reward({ alpha: 0.001 })
-  let parts = new Reward({ alpha: 0.001 })
-  for (let i = 0; i < 1000; i++) {
-    const value = draw()
-    for (const each of [whole, parts]) each.add(i % 3 === 0, value)
-    parts.add(i % 2 === 0, Number.NaN)
-    if (i % 100 === 0) parts = new Reward({ alpha: 0.001 }, JSON.parse(JSON.stringify(parts.saved())))
-  }
-  assert.ok(whole.logE !== 0)
-  assert.equal(parts.logE, whole.logE)
-  assert.deepEqual(parts.means, whole.means)
 })

@@ -123,6 +123,7 @@ suite('while requests flow', { concurrency: 4 }, () => {
     await is(served, 'm/1', 'draining')
     await until('nobody is sent there', async () => (await ask(served, 'm/versions/1')).status === 404)
     assert.deepEqual(await Promise.all([running, waiting].map(async (each) => (await each).status)), [200, 200])
+    for (let i = 0; i < 50; i++) await ask(served, 'm/versions/2')
     assert.equal(await slow.end(), 200, 'whoever was sent there before, and had more to say')
     await is(served, 'm/1', 'retired')
     await until(

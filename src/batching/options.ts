@@ -23,5 +23,3 @@ export const fairnessOptions = z.strictObject({
       'Shares of single callers when not all can be served; others have 1. By their full names, such as `https://login.example.com/alice` or `key:robot`; who shows nothing is a client address such as 10.0.0.7, or an IPv6 network such as 2001:db8:0:0::/64.',
     ),
 })
-
-export type BatchingOptions = z.output<typeof batchingOptions>

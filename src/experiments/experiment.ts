@@ -45,8 +45,8 @@ export interface ExperimentTools {
   readonly clock: Clock
   /** Undefined where this gateway is the only one. */
   readonly counts: SharedCounts | undefined
-  /** Told of each new state. */
-  readonly onState: (state: RolloutState) => void
+  /** Told of each new state, and of the one before. */
+  readonly onState: (state: RolloutState, before: RolloutState) => void
   /** Told of guards that sound and change nothing. */
   readonly onAlert: (alarm: Alarm) => void
   /** Now and then: what is known has changed. */
@@ -269,9 +269,10 @@ export class Experiment {
   }
 
   #enter(next: RolloutState): void {
+    const before = this.#state
     this.#state = next
     this.#unitsBefore = this.#evidence.units.treatment
-    this.#tools.onState(next)
+    this.#tools.onState(next, before)
   }
 
   #take(deltas: ReadonlyMap<string, number>): void {

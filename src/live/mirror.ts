@@ -41,6 +41,8 @@ export class Mirror {
   readonly counts = new Map<string, Map<string, number>>()
   readonly #models: ReadonlyMap<string, LiveModel>
   readonly #versions: Pick<ShadowVersions, 'of'>
+  /** Requests that could have been sent to a shadow. */
+  #seen = 0
   readonly #shadows: Shadows<Shadow>
   /** Of shadows that are nobody's treatment, by model and version. */
   readonly #agreements = new Map<string, Agreement>()
@@ -66,11 +68,12 @@ export class Mirror {
     if (!split || !choice) return
     // What was turned away needs no second look, and what came too late says more of the load than of the version.
     if (isRefusal(done) && done.code !== 'model_failed') return
-    const { requestId } = claim
-    const versions = split.shadowsFor(choice, requestId)
+    // By a number of its own: the request's a client may choose, and so whether it is looked at.
+    const versions = split.shadowsFor(choice, String(this.#seen++))
     if (versions.length === 0) return
     const found = versions.flatMap((version) => this.#shadowOf(to.model, version, choice.version) ?? [])
     const slices = this.#slicesOf(to.model, request, call.headers)
+    const { requestId } = claim
     this.#shadows.tee(request, { requestId, caller: shadowCaller, budgetMs, slices }, found, done)
   }
 

@@ -3,10 +3,9 @@
  * configuration, by the store, by hand and by the experiment, and each change is one swap of the snapshot.
  */
 import type { Caller } from '../core/caller.ts'
-import type { Clock } from '../core/clock.ts'
 import { refusals, type RefusalCode } from '../core/refusal.ts'
 import type { Signature } from '../core/signature.ts'
-import { Experiment, type SharedCounts } from '../experiments/experiment.ts'
+import { Experiment } from '../experiments/experiment.ts'
 import type { Alarm, RolloutState } from '../experiments/rollout.ts'
 import { digestOf, type Intent } from './intent.ts'
 import { isAhead, nothingKept, readKept, withNote, withTrial, type KeptModel } from './kept-model.ts'
@@ -14,18 +13,8 @@ import { liveSplit, PastShares, rescueOf, wantedShare, type LiveSplit, type Weig
 import type { Snapshot } from '../routing/snapshot.ts'
 import type { Choice } from '../routing/split.ts'
 import type { Served } from './served.ts'
-import type { States } from '../state/states.ts'
+import type { LiveTools } from './tools.ts'
 import type { Journal } from '../telemetry/journal.ts'
-
-export interface LiveTools {
-  readonly clock: Clock
-  readonly states: States
-  /** Counts that gateways add up, under a name; undefined where this one is alone. */
-  readonly countsOf: (name: string) => SharedCounts | undefined
-  readonly onChange: (model: LiveModel, what: string, why: string) => void
-  readonly onAlert: (model: LiveModel, alarm: Alarm) => void
-  readonly onProblem: (model: LiveModel, problem: string) => void
-}
 
 export class LiveModel {
   readonly name: string
@@ -176,7 +165,7 @@ export class LiveModel {
     const tools = {
       clock: this.#tools.clock,
       counts: this.#tools.countsOf(`${this.name}-${trialDigest}${round > 0 ? `-${round}` : ''}`),
-      onState: (state: RolloutState) => this.#moved(state),
+      onState: (state: RolloutState, before: RolloutState) => this.#moved(state, before),
       onAlert: (alarm: Alarm) => this.#tools.onAlert(this, alarm),
       onProgress: () => this.#persist(),
     }
@@ -198,8 +187,9 @@ export class LiveModel {
   }
 
   /** The experiment has moved by itself: that holds at once, and is remembered as soon as it can be. */
-  #moved(state: RolloutState): void {
+  #moved(state: RolloutState, before: RolloutState): void {
     this.#rememberTrial()
+    this.#tools.onMoved(this, before, state)
     const what = `${state.phase}, share ${state.share}`
     void this.#change({ who: 'the experiment', what, why: state.why }, this.#kept)
   }

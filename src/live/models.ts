@@ -7,35 +7,22 @@ import type { ConfigFile } from '../config.ts'
 import type { Caller } from '../core/caller.ts'
 import type { Mistake } from '../core/document.ts'
 import type { SplitIntent } from '../mesh/http-route.ts'
-import type { HttpRoutes } from './http-routes.ts'
 import { intentOf, type Intent, type Stored } from './intent.ts'
-import { LiveModel, type LiveTools } from './model.ts'
+import { LiveModel } from './model.ts'
+import type { LiveModelsTools } from './tools.ts'
 import { mistakesOf, unknownModels } from '../misfits.ts'
 import { Mirror } from './mirror.ts'
-import type { Model, Runner, Version } from '../models/fleet.ts'
+import type { Model, Version } from '../models/fleet.ts'
 import { LiveFleet, type Departure, type Refreshed } from '../models/live.ts'
 import { scanStore, type Bundle } from '../models/store.ts'
 import { openPredictions, type Predictions } from './predictions.ts'
 import { Router, type Route } from '../routing/router.ts'
 import type { Choice } from '../routing/split.ts'
-import type { Security } from '../security.ts'
 import { fallbacksOf, routesOf, storedOf } from './routes.ts'
 import { ShadowVersions } from './shadow-versions.ts'
-import { serveVersion, type Served, type Wiring } from './served.ts'
-import type { States } from '../state/states.ts'
+import { serveVersion, type Served } from './served.ts'
 import type { Journal } from '../telemetry/journal.ts'
 import { Waits } from './waits.ts'
-
-export interface LiveModelsTools {
-  readonly wiring: Wiring
-  readonly security: Security
-  readonly states: States
-  readonly live: LiveTools
-  readonly runner: Runner
-  /** For shadows. */
-  readonly shadowRunner: Runner
-  readonly httpRoutes: HttpRoutes
-}
 
 /** May force arms where callers are known by their scopes. */
 export const forceScope = 'experiment:force'
@@ -105,7 +92,10 @@ export class LiveModels {
       access,
       models: service.models,
     })
-    if ('mistakes' in predictions) return predictions
+    if ('mistakes' in predictions) {
+      await service.close()
+      return predictions
+    }
     service.predictions = predictions
     service.#readdress()
     service.#lookLater()

@@ -13,5 +13,3 @@ export const stateOptions = z.strictObject({
       'Where it is kept: `file` in the folder, for one gateway; `redis` for all that share it, as durable as that Redis is.',
     ),
 })
-
-export type StateOptions = z.output<typeof stateOptions>

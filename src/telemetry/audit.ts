@@ -1,6 +1,6 @@
 /**
  * The audit file: every change that somebody makes to a running gateway, written to the end of the file and to the disk
- * before it is made. What cannot be written down is not done.
+ * before it is made. What cannot be written down is not done. What the gateway does by itself is written down too, behind.
  */
 import { appendFile } from 'node:fs/promises'
 import type { Caller } from '../core/caller.ts'
@@ -8,7 +8,7 @@ import type { Clock } from '../core/clock.ts'
 import { refuse, type Refusal } from '../core/refusal.ts'
 
 export interface Change {
-  readonly who: Caller
+  readonly who: Pick<Caller, 'name'>
   /** Such as `tokens.mint`. */
   readonly what: string
   readonly before: unknown

@@ -1,7 +1,7 @@
 /** What is served, as an OpenAPI 3.1 document: the paths that one host reaches, with the contracts of their models. */
 import packageFile from '../../../package.json' with { type: 'json' }
 import { isRefusal, refusals, type RefusalCode } from '../../core/refusal.ts'
-import { predictionField } from '../../core/split-fields.ts'
+import { armField, predictionField, versionField } from '../../core/split-fields.ts'
 import { clientPriorities, fallbackField, priorityField, timeoutField } from '../negotiation.ts'
 import { methodOf, modelPaths, serverPaths } from '../routes.ts'
 import type { Proofs, ServedModel, Serving } from '../serving.ts'
@@ -148,6 +148,7 @@ function inference(operationId: string, model: string): Schema {
         'Milliseconds from arrival to answer: what cannot be answered by then is refused.',
       ),
       { ...header(priorityField, 'string', 'How urgent it is.'), schema: { enum: clientPriorities } },
+      header(armField, 'string', 'An arm of the split to be sent to, from who may ask for one.'),
       header(
         'inference-header-content-length',
         'integer',
@@ -167,6 +168,9 @@ function inference(operationId: string, model: string): Schema {
         headers: {
           'x-request-id': { schema: { type: 'string' } },
           [fallbackField]: { description: 'What answers in place of the version.', schema: { type: 'string' } },
+          [armField]: { description: 'The arm of the split that it was assigned to.', schema: { type: 'string' } },
+          [versionField]: { description: 'The version of that arm.', schema: { type: 'string' } },
+          [predictionField]: { description: 'What to call it in feedback.', schema: { type: 'string' } },
         },
         content: {
           'application/json': { schema: { $ref: refTo(answerName(model)) } },
