@@ -176,17 +176,13 @@ function ofExperiment(name: string, { split, aliases, experiment }: Config['mode
 type Split = NonNullable<Config['models'][string]['split']>
 type Experiment = NonNullable<Config['models'][string]['experiment']>
 
-/** Whether it says which arm is on trial, by name or by weight: rolling back the other one would help nobody. */
+/** Whether it says which arm is on trial, by name or by order and weight: rolling back the other one would help nobody. */
 function hasPlainControl({ arms, default: fallback }: Split, { kind, control, treatment }: Experiment): boolean {
-  const weights = Object.values(arms).map(({ weight }) => weight)
-  const largest = Math.max(...weights)
-  return (control ?? treatment ?? fallback) !== undefined || kind === 'ab' || count(weights, largest) === 1
-}
-
-function count(values: readonly number[], wanted: number): number {
-  return values.filter((value) => value === wanted).length
+  const [first, ...others] = Object.values(arms)
+  const isNamed = (control ?? treatment ?? fallback) !== undefined
+  return isNamed || kind === 'ab' || others.every(({ weight }) => weight < first!.weight)
 }
 
 function tiedControl(place: string): string {
-  return `${place}.experiment.control\`: with equal weights the control is the arm whose name comes first. Name it.`
+  return `${place}.experiment.control\`: the control is the first arm, which has not the most weight. Name it.`
 }

@@ -63,7 +63,7 @@ test('a version may be for several arms, and a test without steps has none', asy
   assert.deepEqual(versions, ['  version 1: ..., for a and b', '  version 2: ...', '  version 3: ...'])
   assert.deepEqual(more, [
     '  split by request: a 33.3 %, b 66.7 %, after 2 rules; default b',
-    '  experiment: A/B test of a against b',
+    '  experiment: A/B test of b against a',
   ])
 })
 
@@ -103,7 +103,7 @@ const judged: readonly (readonly [what: string, model: object, said: RegExp | un
   [
     'a canary against whichever comes first',
     { split: { arms: { ...arms, canary: { version: '2', weight: 9 } } }, experiment: canary },
-    /^`models\.digits\.experiment\.control`: with equal weights/,
+    /^`models\.digits\.experiment\.control`: the control is the first arm/,
   ],
   [
     'such a canary with a default',
@@ -158,17 +158,30 @@ async function intended(t: TestContext, digits: object): Promise<Intent> {
 }
 
 test('the order in a file changes nothing, weights make no other experiment, and versions do', async (t) => {
-  const one = await intended(t, { split: { arms, unit: { by: 'caller' } }, experiment: canary })
+  const named = { ...canary, control: 'stable' }
+  const one = await intended(t, { split: { arms, unit: { by: 'caller' } }, experiment: named })
   const turned = Object.fromEntries(Object.entries(arms).toReversed())
-  const other = await intended(t, { experiment: canary, split: { unit: { by: 'caller' }, arms: turned } })
+  const other = await intended(t, { experiment: named, split: { unit: { by: 'caller' }, arms: turned } })
   assert.deepEqual([other.digest, other.trialDigest], [one.digest, one.trialDigest])
   const split = { arms: { ...arms, canary: { version: '2', weight: 5 } }, unit: { by: 'caller' } }
-  const heavier = await intended(t, { split, experiment: canary })
+  const heavier = await intended(t, { split, experiment: named })
   assert.deepEqual([heavier.digest === one.digest, heavier.trialDigest === one.trialDigest], [false, true])
   const next = { arms: { ...arms, canary: { version: '3', weight: 1 } }, unit: { by: 'caller' } }
-  assert.notEqual((await intended(t, { split: next, experiment: canary })).trialDigest, one.trialDigest)
-  const named = { aliases: { old: '1' }, split: { ...split, arms: { ...arms, stable: { version: 'old', weight: 9 } } } }
-  assert.equal((await intended(t, { ...named, experiment: canary })).trialDigest, one.trialDigest)
+  assert.notEqual((await intended(t, { split: next, experiment: named })).trialDigest, one.trialDigest)
+  const aliased = {
+    aliases: { old: '1' },
+    split: { ...split, arms: { ...arms, stable: { version: 'old', weight: 9 } } },
+  }
+  assert.equal((await intended(t, { ...aliased, experiment: named })).trialDigest, one.trialDigest)
+})
+
+test('which arm is on trial follows from the order and not from weights', async (t) => {
+  const heavy = { ...arms, canary: { version: '2', weight: 50 } }
+  const [light, other] = await Promise.all(
+    [arms, heavy].map((each) => intended(t, { split: { arms: each }, experiment: canary })),
+  )
+  assert.deepEqual([light!.trial?.control, other!.trial?.control], ['stable', 'stable'])
+  assert.equal(light!.trialDigest, other!.trialDigest)
 })
 
 test('of another configuration versions and splits are taken, and what else differs is named', async (t) => {

@@ -152,8 +152,8 @@ const cases: readonly Case[] = [
   ],
   [
     'an experiment of an arm with itself',
-    [...good, 'experiment:', '  kind: canary', '  treatment: stable'],
-    ['penstock.yaml:11: models.digits.experiment.treatment: expected one of the arms canary'],
+    [...good, 'experiment:', '  kind: canary', '  control: stable', '  treatment: stable'],
+    ['penstock.yaml:12: models.digits.experiment.treatment: expected one of the arms canary'],
   ],
   [
     'an experiment that leaves open which of three arms is tried',

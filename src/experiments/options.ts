@@ -63,7 +63,9 @@ export const experimentOptions = z
       .describe(
         '`canary`: the treatment is a new version that is to take over, step by step. `ab`: shares stay as they are, and the question is which is better.',
       ),
-    control: arm("The arm that the treatment is compared with. Without it the split's default."),
+    control: arm(
+      "The arm that the treatment is compared with. Without it the split's `default`, or else its first arm.",
+    ),
     treatment: arm('The arm that is on trial. Without it the only other one.'),
     failures,
     slowness,

@@ -7,7 +7,7 @@ const memory = 128
 /** Runs of the control in a block without one of the treatment, after which it begins anew, lest its thresholds be old. */
 const longest = 64
 
-export interface SavedBlocks {
+interface SavedBlocks {
   readonly mixture?: SavedMixture | undefined
   /** Of each arm, the older ones counting less. */
   readonly runs: readonly [control: number, treatment: number]

@@ -136,7 +136,8 @@ function twinShadows({ shadows }: SplitOptions): Misfit[] {
 /** `isRoute`: a controller turns shadows on and off. */
 function trialOf(options: ExperimentOptions, split: SplitOptions, isRoute: boolean): Trial | Misfit {
   const arms = Object.keys(split.arms)
-  const control = options.control ?? defaultArm(split)
+  // Not the heaviest: who changes weights must not change what is on trial.
+  const control = options.control ?? split.default ?? arms.find((arm) => arm !== options.treatment)!
   const others = arms.filter((arm) => arm !== control)
   const treatment = options.treatment ?? others[0]
   const place = (key: string, message: string) => ({ path: ['experiment', key], message })

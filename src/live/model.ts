@@ -24,6 +24,8 @@ export class LiveModel {
   #intent: Intent
   #kept: KeptModel = nothingKept
   #revision = 0
+  /** Of what is kept under that revision. */
+  #keptGeneration = 0
   #live: LiveSplit | undefined
   #experiment: Experiment | undefined
   #saving: Promise<undefined> = Promise.resolve(undefined)
@@ -211,7 +213,8 @@ export class LiveModel {
     const { trialDigest } = this.#intent
     const isNewTrial = state !== undefined && state.round !== this.#experiment?.state.round
     if (state && !isNewTrial) this.#experiment?.adopt(state)
-    const trials = isNewTrial ? withTrial(before, trialDigest, { since: before.generation + 1, state }) : before
+    const trial = isNewTrial ? { since: before.generation + 1, state } : this.#experiment?.saved()
+    const trials = trial ? withTrial(before, trialDigest, trial) : before
     const problem = await this.#change(said, { ...trials, overlay }, { isNewTrial, byHand: true })
     if (problem !== undefined) await this.#takeBack({ before, overlay, state }, problem)
     return problem
@@ -286,16 +289,22 @@ export class LiveModel {
   async #write(byHand: boolean): Promise<string | undefined> {
     const { states } = this.#tools
     for (let tries = 0; tries < 5; tries++) {
+      const { generation } = this.#kept
       const written = await states.write(this.#key, this.#kept, this.#revision)
       if (written === 'stale') {
         const kept = await states.read(this.#key)
         if (kept && 'problem' in kept) return kept.problem
-        if (byHand && kept) return 'somebody else has changed it at the same time'
-        this.#merge(kept ?? { revision: 0, value: undefined })
+        if (byHand && kept) {
+          // Evidence is written down all the time, and that is no change.
+          if (readKept(kept.value).generation !== this.#keptGeneration)
+            return 'somebody else has changed it at the same time'
+          this.#revision = kept.revision
+        } else this.#merge(kept ?? { revision: 0, value: undefined })
       } else if ('problem' in written) {
         return written.problem
       } else {
         this.#revision = written.revision
+        this.#keptGeneration = generation
         return undefined
       }
     }
@@ -305,6 +314,7 @@ export class LiveModel {
   #take({ revision, value }: { readonly revision: number; readonly value: unknown }): void {
     this.#revision = revision
     this.#kept = readKept(value)
+    this.#keptGeneration = this.#kept.generation
   }
 
   /** Somebody else has changed what is remembered: of two ways on, the one that is ahead holds. */

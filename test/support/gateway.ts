@@ -42,13 +42,16 @@ export async function startGateway(
   t: TestContext,
   { store = ownStore, settings = {} }: { store?: string | Files; settings?: object } = {},
 ): Promise<TestGateway> {
+  // Hooks run in the order in which they come: it has to stop before its folders go.
+  let stop: () => Promise<unknown> = () => Promise.resolve()
+  t.after(() => stop())
   const path = typeof store === 'string' ? store : await folderWith(t, store)
   const file = await configWith(t, { store: { path }, ...settings })
   const started = await start(file)
   if ('mistakes' in started) throw new Error(started.mistakes.map(showMistake).join('\n'))
   if ('problem' in started) throw new Error(started.problem)
   const { running } = started
-  t.after(() => running.stop())
+  stop = () => running.stop()
   return {
     ...running,
     stop: () => running.stop(),
