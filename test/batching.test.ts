@@ -303,6 +303,7 @@ test(
     const config = {
       auth: 'none',
       edge: { port: 0, drain: { idleMs: 0 } },
+      metrics: { port: 0 },
       admin: { port: 0 },
       batching: fixed(100, 60_000),
     }

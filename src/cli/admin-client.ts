@@ -43,7 +43,7 @@ async function send(admin: string, { method, path, headers = {}, body }: Asked):
     }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
-    failWith(`no answer from ${admin} (${code ?? message}): is a gateway running there? \`npm start\` starts one`)
+    failWith(`no answer from ${url} (${code ?? message}): is a gateway running there? \`npm start\` starts one`)
   }
 }
 

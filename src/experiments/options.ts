@@ -32,7 +32,7 @@ const slowness = z
     tolerate: ratio
       .default(1.5)
       .describe(
-        "Compute time that is put up with, as a multiple of the control's: what is run rarely has cold caches, and takes up to a third more.",
+        "Compute time that is put up with, as a multiple of the control's: what is run rarely has cold caches. Half a millisecond more is put up with besides.",
       ),
     action: action.default('rollback').describe('What is done when it is exceeded.'),
   })

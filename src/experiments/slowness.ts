@@ -36,10 +36,11 @@ export interface SavedSlowness {
  * fixed; let runs of the control be slow with probability p, and the treatment's with p' <= p. A run's factor has mean
  * 1 + (p - t0) (t - t0) / (t0 (1 - t0)), with t = ta for the control, tb for the treatment. As tb > t0, p' = p is the worst
  * case. As t0 is the mean of the m ta and the tb, the mean of the 1 + m means is 1, so by the inequality of means their
- * product is at most 1. Which runs are left out depends on whose they are and how large, never on how long they took.
+ * product is at most 1. Which runs are left out depends on whose they are, how large, and what was before.
  *
  * What is slow is said for each stratum by itself, because the tail of small runs is heavier than that of large ones: beyond
- * the quantile q of its own last ratios a run is with probability p = 1 - q in every stratum, so a block may mix them.
+ * the quantile q of its own last ratios a run is with probability p = 1 - q in every stratum, so a block may mix them. (On the
+ * average of what the thresholds may be: they are of few runs. In blocks of one stratum it holds whatever they are.)
  * Where the control has not been run at a size of late, a ratio is by the shape of a curve. Its median is 1 still, but its
  * tail is that of other sizes: it counts for the median only, against all ratios of the control.
  *

@@ -29,6 +29,8 @@ export function slowLanes(setup: LanesSetup, draw: Draw): Outcome {
   const { heavy, slow, slownessAt = () => 1 } = setup
   const trial = new Trial(setup)
   const queues = new Queues(setup, trial, draw)
+  for (let rows = 1; rows <= maxRows; rows *= 2)
+    for (let i = 0; i < 3; i++) trial.warmUp(rows, heavy * usualMs(rows) * Math.exp(noise * normal(draw)))
   let nowMs = 0
   let treatmentRuns = 0
   for (let runs = 0; runs < setup.longestRuns && nowMs < 1_000 * setup.longestS; runs++) {

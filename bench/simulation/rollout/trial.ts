@@ -104,6 +104,11 @@ export class Trial {
     this.#experiment.settled({ isTreatment, share: this.#share, hasFailed, unit })
   }
 
+  /** What the control's warm-up took: three runs of each size, as at a load. */
+  warmUp(rows: number, computeMs: number): void {
+    this.#experiment.seed([{ key: 'row', rows, ms: computeMs }])
+  }
+
   /** A batch has run. */
   ran(isTreatment: boolean, rows: number, computeMs: number): void {
     this.#experiment.ran(isTreatment, 'row', rows, computeMs)
