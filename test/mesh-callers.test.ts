@@ -44,7 +44,7 @@ function codeOf(found: Caller | Refusal | undefined): string | undefined {
 }
 
 test('a certificate and the mesh name the same workload alike, each under its own name', () => {
-  const rights = { tenant: 'first', subject: alice, scopes: ['models'], spiffe: alice, profile: 'full' }
+  const rights = { tenant: 'first', subject: alice, scopes: ['models'], claims: {}, spiffe: alice, profile: 'full' }
   const shown = byCertificate({ subjects }, { commonName: 'robot-1', uris: ['https://a.example', alice] })
   assert.deepEqual(shown, { name: `mtls:${alice}`, method: 'mtls', ...rights })
   const told = byMesh({ subjects }, `Subject="CN=robot-1";URI=${alice}`)

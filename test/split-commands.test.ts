@@ -125,7 +125,10 @@ suite('penstock split', { concurrency: 2 }, () => {
 
   test('says so where nobody answers, or not what it should', async (t) => {
     const asked = (adminUrl: string) => run(t, { adminUrl }, 'split', 'm')
-    assert.match((await asked('http://127.0.0.1:1')).stderr, /no answer from http:\/\/127\.0\.0\.1:1\/\S+ \(ECONNREFUSED\)/)
+    assert.match(
+      (await asked('http://127.0.0.1:1')).stderr,
+      /no answer from http:\/\/127\.0\.0\.1:1\/\S+ \(ECONNREFUSED\)/,
+    )
     assert.match((await asked('file:///etc')).stderr, /--admin file:\/\/\/etc: this is no URL of http or https/)
     const server = createServer((_, response) => response.writeHead(502).end('<html>'))
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
