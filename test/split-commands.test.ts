@@ -106,11 +106,14 @@ suite('penstock split', { concurrency: 2 }, () => {
   test('tells what is wrong with what it was given, and changes nothing', async (t) => {
     const before = await splitOf(still)
     const table: readonly (readonly [readonly string[], RegExp])[] = [
-      [['m', 'stable=5', 'canary=-5'], /canary=-5: expected an arm or version and its weight, such as canary=5, or/],
+      [
+        ['m', 'stable=5', 'canary=-5'],
+        /canary=-5: expected an arm or version and its weight from 0, such as canary=5, or/,
+      ],
       [['m', 'canary=101%'], /there is no more than 100 %/],
       [['m', 'canary=5', 'stable=5%'], /one share at a time, or weights for all/],
       [['m', 'canary=5', 'canary=6'], /canary has a weight already/],
-      [['m', 'nobody=5'], /400: there is no arm or version nobody: the arms are stable, canary/],
+      [['m', 'nobody=5'], /400: there is no arm nobody, nor one with that version: the arms are stable, canary/],
       [['../status'], /404: there is no model \.\.\/status: there are lone, m/],
     ]
     const replies = table.map(async ([args, words]) => {

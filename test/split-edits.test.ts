@@ -146,8 +146,8 @@ test('what is no change is refused, with what is wrong with it', async (t) => {
   const gateway = still
   const before = await splitOf(gateway)
   const table: readonly (readonly [unknown, RegExp])[] = [
-    [{ weights: { nobody: 5 } }, /there is no arm or version nobody: the arms are a, b, c/],
-    [{ weights: { 2: 5 } }, /there is no arm or version 2/],
+    [{ weights: { nobody: 5 } }, /there is no arm nobody, nor one with that version: the arms are a, b, c/],
+    [{ weights: { 2: 5 } }, /there is no arm 2, nor one with that version/],
     [{ weights: { b: -1 } }, /^weights\.b: /],
     ['{"weights": {"b": NaN}}', /./],
     ['{"weights": {"b": 1e999}}', /^weights\.b: /],

@@ -37,6 +37,7 @@ interface Report {
     readonly slowness: {
       readonly evidence: number
       readonly soundsAt: number
+      readonly tolerate: number
       readonly medianRatios: { readonly control: number | null; readonly treatment: number | null }
     }
     readonly sampleRatio: {
@@ -65,6 +66,9 @@ function words(report: Report): string[] {
   return [
     `${model}: ${what} of ${treatment} against ${control}, ${phase} since ${since} (${why})${gets}`,
     ...(phase === 'ramping' ? [`  step ${report.step + 1} of ${report.steps}; waits for ${list(waitsFor)}`] : []),
+    ...(phase === 'paused' || phase === 'frozen'
+      ? [`  it stays where it is until \`penstock split ${model} --action resume\`, or promote, or rollback`]
+      : []),
     ...(phase === 'rolled-back'
       ? ['  it stays so until the versions or the experiment change, or `penstock split --action release`']
       : []),
@@ -95,7 +99,8 @@ function slownessWords({ evidence }: Report): string[] {
   const { slowness } = evidence
   const { control, treatment } = slowness.medianRatios
   if (control === null || treatment === null) return ['  compute time: too few runs to compare yet']
-  const times = `${(treatment / control).toFixed(2)} times the control's for batches of the same size (median)`
+  const seen = `${(treatment / control).toFixed(2)} times the control's for batches of the same size (median)`
+  const times = `${seen}, where ${slowness.tolerate} times and half a millisecond are put up with`
   return [`  compute time: ${times}. ${level(slowness, 'the treatment is slower')}.`]
 }
 

@@ -32,6 +32,7 @@ export async function split(model: string, edits: readonly string[], options: Sp
   const { json: before, etag } = await askAdmin(admin, { method: 'GET', path })
   const isEdit = edits.length > 0 || reset || action !== undefined
   if (!isEdit) return show(before as View, options)
+  if ((before as View).arms.length === 0) failWith(`${model} has no split to change: give it one in the configuration`)
   const weights = edits.length > 0 ? weightsOf(edits, before as View) : undefined
   const body = { weights, reset: reset || undefined, action, dryRun: dryRun || undefined }
   const headers: Record<string, string> = etag === undefined ? {} : { 'if-match': etag }
@@ -47,7 +48,8 @@ function weightsOf(edits: readonly string[], { arms }: View): Record<string, num
   const weights: Record<string, number> = {}
   for (const edit of edits) {
     const [, name = '', amount = '', percent] = /^([^=]+)=(\d+(?:\.\d+)?)(%?)$/.exec(edit) ?? []
-    if (name === '') failWith(`${edit}: expected an arm or version and its weight, such as canary=5, or canary=5%`)
+    if (name === '')
+      failWith(`${edit}: expected an arm or version and its weight from 0, such as canary=5, or canary=5%`)
     if (Object.hasOwn(weights, name)) failWith(`${edit}: ${name} has a weight already`)
     if (percent !== '%') weights[name] = Number(amount)
     else {

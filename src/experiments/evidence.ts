@@ -155,6 +155,7 @@ export class Evidence {
       slowness: {
         evidence: Math.max(...this.#slowness.logE),
         soundsAt: Math.log(6 / slowness.alpha),
+        tolerate: slowness.tolerate,
         medianRatios: this.#slowness.medians,
       },
       sampleRatio: { treatment, all, expected, evidence: this.#ratio.logE, soundsAt: Math.log(1 / ratioAlpha) },

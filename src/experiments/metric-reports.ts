@@ -134,7 +134,9 @@ function wordsOf(report: Omit<MetricReport, 'words'>, alpha: number, detect: num
   const { name, kind, estimate, interval, verdict, secondsLeft, control, treatment } = report
   const told = `${control} of the control and ${treatment} of the treatment`
   const what = `${name} (${kind === 'event' ? 'events' : 'values'}: ${told})`
-  if (estimate === undefined || !interval) return `${what}: too little is known to say anything`
+  // An end that nothing is known of says no more than nothing.
+  const isOpen = interval !== undefined && verdict === 'open' && (interval.low <= -0.99 || interval.high >= mostShown)
+  if (estimate === undefined || !interval || isOpen) return `${what}: too little is known to say anything`
   const confidence = `${Number((100 * (1 - alpha)).toPrecision(4))} %`
   const seen = `${showPercent(estimate)} against the control (${confidence}: ${showInterval(interval)})`
   if (verdict !== 'open')
@@ -148,12 +150,15 @@ function wordsOf(report: Omit<MetricReport, 'words'>, alpha: number, detect: num
   return `${what}: ${seen}. Nothing can be concluded yet.${left}`
 }
 
+/** Beyond it an interval has no end that means anything. */
+const mostShown = 900
+
 function showPercent(part: number): string {
   return `${part > 0 ? '+' : ''}${(100 * part).toFixed(1)} %`
 }
 
 function showInterval({ low, high }: Interval): string {
-  return `${showPercent(low)} to ${high >= 900 ? 'any more' : showPercent(high)}`
+  return `${showPercent(low)} to ${high >= mostShown ? 'any more' : showPercent(high)}`
 }
 
 function showDuration(seconds: number): string {

@@ -120,7 +120,7 @@ export function act(
   const now = { nowMs, share, round }
   const steps = options.kind === 'canary' ? options.steps : []
   if (phase === 'rolled-back' && action !== 'release')
-    return `it was rolled back (${state.why}): \`release\` begins it anew, and so does a change of the configuration`
+    return `it was rolled back (${state.why}): \`release\` begins it anew, and so do other versions or another experiment`
   if (action === 'rollback') return rolledBack(state, 'somebody said so', nowMs)
   if (action === 'promote') return enter(steps, Infinity, now)
   if (action === 'pause') {
@@ -141,7 +141,7 @@ export function act(
 /** What becomes of it when somebody sets the treatment's share; or why that cannot be. */
 export function hold(state: RolloutState, share: number, nowMs: number): RolloutState | string {
   if (state.phase === 'rolled-back' && share > 0)
-    return `it was rolled back (${state.why}): \`release\` begins it anew, and so does a change of the configuration`
+    return `it was rolled back (${state.why}): \`release\` begins it anew, and so do other versions or another experiment`
   // Where the configuration gives the weight, so does who changes it.
   if (state.phase === 'steady' || state.phase === 'rolled-back') return state
   return { ...state, phase: 'paused', share, sinceMs: nowMs, why: 'its weight was set by hand' }

@@ -22,6 +22,13 @@ export interface KeptModel {
   readonly history: readonly Note[]
 }
 
+/** What is said of a change. */
+export interface Said {
+  readonly who: string
+  readonly what: string
+  readonly why?: string
+}
+
 export const nothingKept: KeptModel = { generation: 0, trials: {}, history: [] }
 
 /** So many experiments and changes are remembered. */
@@ -70,4 +77,14 @@ export function isAhead(of: RolloutState, than: RolloutState): boolean {
   if (of.phase === than.phase && of.step === than.step && of.share === than.share) return false
   if (of.phase === 'rolled-back' || than.phase === 'rolled-back') return of.phase === 'rolled-back'
   return of.sinceMs > than.sinceMs
+}
+
+/** Weights by hand but for those of the two arms of an experiment. */
+export function withoutTrial(
+  overlay: KeptModel['overlay'],
+  trial: { readonly control: string; readonly treatment: string } | undefined,
+): KeptModel['overlay'] {
+  if (!overlay || !trial) return overlay
+  const weights = Object.entries(overlay.weights).filter(([arm]) => arm !== trial.control && arm !== trial.treatment)
+  return weights.length > 0 ? { ...overlay, weights: Object.fromEntries(weights) } : undefined
 }

@@ -8,7 +8,16 @@ import type { Signature } from '../core/signature.ts'
 import { Experiment } from '../experiments/experiment.ts'
 import type { Alarm, RolloutState } from '../experiments/rollout.ts'
 import { digestOf, type Intent } from './intent.ts'
-import { isAhead, nothingKept, readKept, withNote, withTrial, type KeptModel } from './kept-model.ts'
+import {
+  isAhead,
+  nothingKept,
+  readKept,
+  withNote,
+  withoutTrial,
+  withTrial,
+  type KeptModel,
+  type Said,
+} from './kept-model.ts'
 import { liveSplit, PastShares, rescueOf, wantedShare, type LiveSplit, type Weights } from './live-split.ts'
 import type { Snapshot } from '../routing/snapshot.ts'
 import type { Choice } from '../routing/split.ts'
@@ -120,9 +129,11 @@ export class LiveModel {
     return this.#changeByHand({ who: who.name, what }, overlay, state)
   }
 
-  /** Leads the experiment into a state by hand; likewise. */
+  /** Leads the experiment into a state by hand; likewise. What was set by hand for its arms is over, but for a pause. */
   lead(state: RolloutState, what: string, who: Caller): Promise<string | undefined> {
-    return this.#changeByHand({ who: who.name, what }, this.#kept.overlay, state)
+    const { overlay } = this.#kept
+    const kept = state.phase === 'paused' ? overlay : withoutTrial(overlay, this.#intent.trial)
+    return this.#changeByHand({ who: who.name, what }, kept, state)
   }
 
   /** A request has its outcome. */
@@ -333,13 +344,6 @@ export class LiveModel {
     else this.#swap()
     if (isTheirs) this.#tools.onChange(this, `${theirs.phase}, share ${theirs.share}, elsewhere`, theirs.why)
   }
-}
-
-/** What is said of a change. */
-interface Said {
-  readonly who: string
-  readonly what: string
-  readonly why?: string
 }
 
 /** What was changed by hand, and what was remembered before. */

@@ -150,7 +150,7 @@ function weighed(model: LiveModel, named: Readonly<Record<string, number>>): Wei
     const withVersion = Object.keys(split.arms).filter((arm) => split.arms[arm]!.version === name)
     const arm = Object.hasOwn(split.arms, name) ? name : withVersion.length === 1 ? withVersion[0]! : undefined
     if (arm === undefined)
-      return `there is no arm or version ${name}: the arms are ${Object.keys(split.arms).join(', ')}`
+      return `there is no arm ${name}, nor one with that version: the arms are ${Object.keys(split.arms).join(', ')}`
     weights[arm] = weight
   }
   const arms = Object.entries(split.arms).map(([arm, each]) => [arm, { ...each, weight: weights[arm]! }])
