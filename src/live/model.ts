@@ -21,6 +21,7 @@ import {
 import { liveSplit, PastShares, rescueOf, wantedShare, type LiveSplit, type Weights } from './live-split.ts'
 import type { Snapshot } from '../routing/snapshot.ts'
 import type { Choice } from '../routing/split.ts'
+import { listenToRuns } from './runs.ts'
 import type { Served } from './served.ts'
 import type { LiveTools } from './tools.ts'
 import type { Journal } from '../telemetry/journal.ts'
@@ -165,7 +166,7 @@ export class LiveModel {
   #begin(): void {
     this.#experiment?.close()
     this.#experiment = this.#createExperiment()
-    this.#listenToRuns()
+    listenToRuns(this.#versions.values(), this.#intent, this.#experiment)
     this.#swap()
   }
 
@@ -183,20 +184,6 @@ export class LiveModel {
       onProgress: () => this.#persist(),
     }
     return new Experiment({ ...trial, share, since: saved?.since ?? this.#kept.generation }, tools, saved)
-  }
-
-  /** Both arms may have one version, and then nothing can be told from its runs. */
-  #listenToRuns(): void {
-    for (const served of this.#versions.values()) served.onRun = () => {}
-    const { split, trial } = this.#intent
-    const experiment = this.#experiment
-    if (!split || !trial || !experiment) return
-    const control = this.#versions.get(split.arms[trial.control]!.version)
-    const treatment = this.#versions.get(split.arms[trial.treatment]!.version)
-    if (!control || !treatment || control === treatment) return
-    experiment.seed(control.firstRuns.map(({ key, rows, computeMs }) => ({ key, rows, ms: computeMs })))
-    control.onRun = (key, rows, ms) => experiment.ran(false, key, rows, ms)
-    treatment.onRun = (key, rows, ms) => experiment.ran(true, key, rows, ms)
   }
 
   /** The experiment has moved by itself: that holds at once, and is remembered as soon as it can be. */
