@@ -35,11 +35,11 @@ export const nothingKept: KeptModel = { generation: 0, trials: {}, history: [] }
 const mostTrials = 8
 const mostNotes = 20
 
-const overlay = z.object({ over: z.string(), weights: z.record(z.string(), z.number().min(0)) })
+const savedOverlay = z.object({ over: z.string(), weights: z.record(z.string(), z.number().min(0)) })
 const savedNote = z.object({ generation: z.int(), when: z.string(), who: z.string(), what: z.string() })
 const keptModel = z.object({
   generation: z.int().min(0),
-  overlay: overlay.optional().catch(undefined),
+  overlay: savedOverlay.optional().catch(undefined),
   trials: z.record(z.string(), z.unknown()).catch({}),
   history: z.array(savedNote).catch([]),
 })
