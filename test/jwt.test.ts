@@ -70,11 +70,15 @@ test('claims say tenant, subject, scopes and profile, under their usual names', 
     tenant: 'clinic',
     subject: 'alice',
     scopes: ['models', 'admin'],
+    // For splits, whatever is a plain value of the caller's and not of the token itself.
+    claims: { iss: issuer, aud: audience, sub: 'alice', tenant: 'clinic', scope: 'models  admin', profile: 'brief' },
     spiffe: undefined,
     profile: 'brief',
   })
   const plain = { name: `${issuer}/bob`, method: 'jwt', tenant: '', subject: 'bob', scopes: [], spiffe: undefined }
-  assert.deepEqual(await show(mint({ sub: 'bob' })), { ...plain, profile: undefined })
+  const claims = { iss: issuer, aud: audience, sub: 'bob', tall: 'true', age: '7' }
+  const odd = { sub: 'bob', tall: true, age: 7, list: ['a'], nested: { a: 1 }, empty: null, long: 'x'.repeat(300) }
+  assert.deepEqual(await show(mint(odd)), { ...plain, claims, profile: undefined })
 })
 
 test('claims may have other names, with slashes and dots, or be nested', async (t) => {
