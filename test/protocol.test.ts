@@ -80,7 +80,9 @@ test('the list of models names each once', async () => {
 function withoutParameters({ parameters, ...rest }: any) {
   assert.equal(parameters.provider, 'cpu')
   assert.notEqual(parameters.device, '')
-  assert.ok(parameters.run_base_ms > 0 && parameters.run_row_ms >= 0)
+  assert.ok(
+    parameters.run_base_ms >= 0 && parameters.run_row_ms >= 0 && parameters.run_base_ms + parameters.run_row_ms > 0,
+  )
   return rest
 }
 
