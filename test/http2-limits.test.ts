@@ -112,13 +112,6 @@ const floods: Record<string, readonly [most: number, make: (i: number) => Uint8A
   'DATA frames without data': [100, () => data(1, '')],
   'requests that are malformed': [100, (i) => request(2 * i + 3, inferFields('echo', { UPPER: 'x' }))],
   'streams that are let stall': [100, (i) => request(2 * i + 3, inferFields('echo'))],
-  'CONTINUATION frames': [100, (i) => headPiece(i, Buffer.alloc(0))],
-  'CONTINUATION frames with fields': [100, (i) => headPiece(i, fieldBlock({ x: 'y'.repeat(500) }))],
-}
-
-function headPiece(i: number, block: Buffer): Buffer {
-  const first = frame(types.headers, flags.none, 3, fieldBlock(get))
-  return i === 0 ? first : frame(types.continuation, flags.none, 3, block)
 }
 
 for (const [what, [most, make]] of Object.entries(floods)) {
