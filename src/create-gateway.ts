@@ -18,6 +18,7 @@ import { defaultPool, shadowPool } from './runtime/options.ts'
 import { openSecurity, type SecurityTools } from './security.ts'
 import { wire, type Wiring } from './live/served.ts'
 import { LiveModels } from './live/models.ts'
+import { storedOf } from './live/routes.ts'
 import { SplitReadings } from './live/split-readings.ts'
 import { FileStates } from './state/file-states.ts'
 import { RedisStates } from './state/redis-states.ts'
@@ -111,8 +112,7 @@ function usualVersion(
   versions: Model['versions'],
   httpRoutes: HttpRoutes,
 ): string {
-  const stored = new Map([...versions].map(([version, { bundle }]) => [version, bundle]))
-  const intent = intentOf(config.models[name], httpRoutes.of(name), stored)
+  const intent = intentOf(config.models[name], httpRoutes.of(name), storedOf(new Map(), [...versions.values()]))
   return 'misfits' in intent ? '' : intent.version
 }
 
@@ -142,7 +142,7 @@ function liveToolsOf({ clock, log }: Wiring, states: States, { redis, audit }: S
       else log.info(about, what)
     },
     onMoved: ({ name, experiment }, before, after) => {
-      const evidence = experiment?.report().evidence
+      const evidence = experiment?.figures
       void audit.record({
         who: { name: 'the experiment' },
         what: `split.${name}`,

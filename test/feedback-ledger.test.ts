@@ -10,6 +10,7 @@ import { feedbackOptions } from '../src/experiments/feedback/options.ts'
 import { noUnit, PredictionTokens, type PredictionFacts } from '../src/experiments/feedback/token.ts'
 import { drawFrom } from './support/draw.ts'
 import { callerOf, StillClock } from './support/limits.ts'
+import { epochsOf, momentsOf } from './support/metrics.ts'
 
 function ledgerOf(most: number, windowMs = 1_000) {
   const clock = new StillClock()
@@ -138,18 +139,6 @@ const facts = {
   generation: 12,
   tenant: 'red',
   unit: noUnit,
-}
-
-function epochsOf(metrics: Metrics) {
-  const summary = metrics.summary().metrics.get('click')!
-  assert.ok(summary.kind === 'event')
-  return summary.epochs
-}
-
-function momentsOf(metrics: Metrics, name: string) {
-  const summary = metrics.summary().metrics.get(name)!
-  assert.ok(summary.kind === 'value')
-  return summary
 }
 
 const tokens = new PredictionTokens([Buffer.alloc(32, 1)])

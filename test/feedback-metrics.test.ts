@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { Metrics, type MetricSummary } from '../src/experiments/feedback/metrics.ts'
 import { feedbackOptions } from '../src/experiments/feedback/options.ts'
 import { seeded } from './support/draw.ts'
+import { epochsOf, momentsOf } from './support/metrics.ts'
 
 const declared = {
   click: { kind: 'event', direction: 'more' },
@@ -14,18 +15,6 @@ const options = feedbackOptions.parse({ metrics: declared })
 const setup = { options, control: 'stable', treatment: 'canary', since: 10 }
 const canary = { arm: 'canary', share: 0.05 }
 const stable = { arm: 'stable', share: 0.05 }
-
-function epochsOf(metrics: Metrics) {
-  const summary = metrics.summary().metrics.get('click')!
-  assert.ok(summary.kind === 'event')
-  return summary.epochs
-}
-
-function momentsOf(metrics: Metrics, name: string) {
-  const summary = metrics.summary().metrics.get(name)!
-  assert.ok(summary.kind === 'value')
-  return summary
-}
 
 function restored(saved: unknown, given = setup): Metrics {
   const metrics = Metrics.restore(given, JSON.parse(JSON.stringify(saved)))

@@ -177,9 +177,13 @@ export class Experiment {
     this.#unitsBefore = unitsBefore
   }
 
+  get figures(): Evidence['figures'] {
+    return this.#evidence.figures
+  }
+
   /** How near each guard is to sounding: at 1 it does. */
   get levels(): { readonly guard: string; readonly ratio: number }[] {
-    const { failures, slowness, sampleRatio } = this.#evidence.figures
+    const { failures, slowness, sampleRatio } = this.figures
     return Object.entries({ failures, slowness, sample_ratio: sampleRatio }).map(([guard, { evidence, soundsAt }]) => {
       return { guard, ratio: Math.max(0, evidence / soundsAt) }
     })
@@ -200,7 +204,7 @@ export class Experiment {
       steps: steps.length,
       waitsFor: isMoving ? missing(this.#state, steps, facts, clock.epoch()) : [],
       sounding: facts.alarms,
-      evidence: this.#evidence.figures,
+      evidence: this.figures,
       shadow: { ...this.agreement.summary(proportionInterval, reportAlpha), failures: this.#shadowFailures.saved() },
       metrics: metricReports(options, this.metrics, clock.epoch() - this.#state.sinceMs),
     }

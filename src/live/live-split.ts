@@ -27,19 +27,19 @@ interface Wanted {
 export function liveSplit(intent: Intent, { name, generation, weights, state }: Wanted): LiveSplit | undefined {
   const { split: wanted, trial } = intent
   if (!wanted) return undefined
-  const live = { ...weightsOf(wanted), ...weights }
-  if (trial && state) {
-    const { control, treatment } = trial
-    const both = live[control]! + live[treatment]!
-    const share = liveShare(intent, weights, state)
-    live[control] = both * (1 - share)
-    live[treatment] = both * share
-  }
+  const all = { ...weightsOf(wanted), ...weights }
+  const live = trial && state ? divided(all, trial, liveShare(intent, weights, state)) : all
   const arms = Object.entries(wanted.arms).map(([id, { version }]) => [id, { version, weight: live[id]! }] as const)
   const options: SplitOptions = { ...wanted, arms: Object.fromEntries(arms) }
   const rolledBack = new Set(trial && state?.phase === 'rolled-back' ? [trial.treatment] : [])
   const split = new Split({ options, salt: wanted.salt ?? name, generation, rolledBack })
   return { split, weights: live, shares: split.shares() }
+}
+
+/** Weights of which those of a trial are divided so that the treatment gets its share of what both get. */
+export function divided(weights: Weights, { control, treatment }: Trial, share: number): Weights {
+  const both = weights[control]! + weights[treatment]!
+  return { ...weights, [control]: both * (1 - share), [treatment]: both * share }
 }
 
 export function weightsOf({ arms }: Pick<SplitOptions, 'arms'>): Record<string, number> {

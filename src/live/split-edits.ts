@@ -4,7 +4,7 @@ import { refuse, Refusal } from '../core/refusal.ts'
 import { secondsToDetect } from '../experiments/forecast.ts'
 import type { ByHand, RolloutState } from '../experiments/rollout.ts'
 import type { LiveModel } from './model.ts'
-import { weightsOf, type Weights } from './live-split.ts'
+import { divided, weightsOf, type Weights } from './live-split.ts'
 import { splitMistake } from '../routing/split-options.ts'
 import type { Audit } from '../telemetry/audit.ts'
 
@@ -168,12 +168,8 @@ function make(
 function planOf(model: LiveModel, { weights, isWeighed, share }: Change): Plan {
   const { intent, live } = model
   const { trial } = intent
-  const after: Record<string, number> = { ...(isWeighed ? { ...weightsOf(intent.split!), ...weights } : live!.weights) }
-  if (trial && share !== undefined) {
-    const both = after[trial.control]! + after[trial.treatment]!
-    after[trial.control] = both * (1 - share)
-    after[trial.treatment] = both * share
-  }
+  const all: Weights = isWeighed ? { ...weightsOf(intent.split!), ...weights } : live!.weights
+  const after = trial && share !== undefined ? divided(all, trial, share) : all
   const sum = Object.values(after).reduce((total, weight) => total + weight, 0)
   const arms = Object.keys(after).map((arm) => ({ arm, from: live!.shares.get(arm)!, to: after[arm]! / sum }))
   const moves = arms.reduce((total, { from, to }) => total + Math.max(0, to - from), 0)
@@ -182,7 +178,7 @@ function planOf(model: LiveModel, { weights, isWeighed, share }: Change): Plan {
 }
 
 function detectionsOf({ experiment, intent }: LiveModel, share: number): Plan['detects'] {
-  const figures = experiment!.report().evidence
+  const { figures } = experiment!
   const { control } = figures.units
   const requestsPerS = experiment!.unitsPerS || usualRate
   const controlRate = control > 1_000 ? Math.max(figures.failed.control / control, 0.001) : usualFailureRate
