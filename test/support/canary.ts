@@ -6,7 +6,7 @@ import { stringify } from 'yaml'
 import { until } from './client.ts'
 import { folderWith, startGateway, tensor, type Reply, type TestGateway } from './gateway.ts'
 import { identity, onnx } from './onnx.ts'
-import { penstock, type Spawned } from './process.ts'
+import { penstock, settingsAlone, type Spawned } from './process.ts'
 
 const x = { name: 'x', type: 'INT64', shape: ['n'] } as const
 const y = { name: 'y', type: 'INT64', shape: ['n'] } as const
@@ -138,19 +138,10 @@ export interface ServedCanary {
 
 /** A process of its own that serves `onTrial`; in the folder of one before it, it is that one again. */
 export async function serveCanary(t: TestContext, settings: object, before?: string): Promise<ServedCanary> {
-  const common = {
-    auth: 'none',
-    edge: { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 } },
-    metrics: { port: 0 },
-    admin: { port: 0 },
-    store: { path: 'models' },
-    runtime: { executors: 1 },
-    log: { level: 'silent' },
-  }
   const own = endsOf(t)
   const models = Object.fromEntries(Object.entries(onTrial).map(([name, content]) => [`models/${name}`, content]))
   const folder = before ?? (await folderWith(t, models))
-  await writeFile(join(folder, 'penstock.yaml'), stringify({ ...common, ...settings }))
+  await writeFile(join(folder, 'penstock.yaml'), stringify({ ...settingsAlone, ...settings }))
   const process = penstock(t, ['serve', join(folder, 'penstock.yaml')])
   own.push(() => {
     process.child.kill('SIGKILL')

@@ -47,3 +47,14 @@ export function penstock(t: TestContext, args: readonly string[], cwd: string = 
     })
   return { child, finished, said }
 }
+
+/** Settings of a gateway in a process of its own, on free ports and with a drain that does not make tests wait. */
+export const settingsAlone = {
+  auth: 'none',
+  edge: { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 } },
+  metrics: { port: 0 },
+  admin: { port: 0 },
+  store: { path: 'models' },
+  runtime: { executors: 1 },
+  log: { level: 'silent' },
+}

@@ -5,7 +5,7 @@ import { stringify } from 'yaml'
 import type { TestGateway } from './gateway.ts'
 import { folderWith } from './gateway.ts'
 import { echo, rows } from './limited.ts'
-import { penstock, type Spawned } from './process.ts'
+import { penstock, settingsAlone, type Spawned } from './process.ts'
 
 export interface Replica {
   readonly process: Spawned
@@ -20,13 +20,7 @@ export async function replicas(
   { models, redis, rules }: { models: readonly string[]; redis: object; rules: readonly object[] },
 ): Promise<Replica[]> {
   const settings = {
-    auth: 'none',
-    edge: { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 } },
-    metrics: { port: 0 },
-    admin: { port: 0 },
-    store: { path: 'models' },
-    runtime: { executors: 1 },
-    log: { level: 'silent' },
+    ...settingsAlone,
     redis,
     limits: { rules },
   }
