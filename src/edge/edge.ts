@@ -6,8 +6,10 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { refuse } from '../core/refusal.ts'
 import type { EdgeOptions } from './options.ts'
-import { endWith, Http1 } from './protocols/http1.ts'
-import { Http2 } from './protocols/http2.ts'
+import { endWith } from './protocols/http1/by-hand.ts'
+import type { Http1Front } from './protocols/http1/front.ts'
+import { createHttp1 } from './protocols/http1/fronts.ts'
+import { Http2 } from './protocols/http2/front.ts'
 import { Dispatcher, type Surroundings } from './dispatcher.ts'
 import type { FileProblem } from './transport/certificates.ts'
 import { Connections, type Connection } from './transport/connections.ts'
@@ -22,7 +24,7 @@ export class DataEdge {
   readonly #connections: Connections
   readonly #intake: Intake
   readonly #listener: Listener
-  readonly #http1: Http1
+  readonly #http1: Http1Front
   readonly #http2: Http2
   #tls: TlsLayer | undefined
   /** Connections that were one too many and are not closed yet. */
@@ -41,7 +43,7 @@ export class DataEdge {
       intake: this.#intake,
     })
     const tools = { connections: this.#connections, intake: this.#intake, counts, clock, handle: dispatcher.handle }
-    this.#http1 = new Http1(options, tools)
+    this.#http1 = createHttp1(options, tools)
     this.#http2 = new Http2(options, tools)
     this.#listener = new Listener(
       { ...options, shared: limits.shared, headMs: head.timeoutMs },

@@ -222,6 +222,12 @@ export const edgeOptions = z.strictObject({
     .describe(
       'Answers to inference from this size on are compressed for clients that accept gzip or zstd; 0 leaves all as they are.',
     ),
+  http1: z
+    .enum(['lean', 'node'])
+    .default('lean')
+    .describe(
+      "What serves HTTP/1.1. `lean` is Penstock's own, on sockets and the parser of Node's core; `node` is `node:http`. They serve the same; `lean` does so with less CPU and memory.",
+    ),
   http2: http2Options.prefault({}).describe('HTTP/2.'),
   cors: corsOptions.optional().describe('Lets pages of other origins call from a browser. Without it none may.'),
   drain: z

@@ -1,10 +1,10 @@
 /** The order of requests on a connection of HTTP/1.1, and how it ends. */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import type { EdgeOptions } from '../options.ts'
-import type { Connection, Ending } from '../transport/connections.ts'
-import { endLingering } from '../transport/linger.ts'
-import type { ProtocolTools } from './exchange.ts'
+import type { EdgeOptions } from '../../../options.ts'
+import type { Connection, Ending } from '../../../transport/connections.ts'
+import { endLingering } from '../../../transport/linger.ts'
+import type { ProtocolTools } from '../../exchange.ts'
 
 /**
  * What is known of the connection that a request came on. Requests that are sent ahead of the answers before them wait for

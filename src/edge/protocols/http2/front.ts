@@ -4,12 +4,12 @@
  */
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
-import { refuse, type Refusal } from '../../core/refusal.ts'
-import type { EdgeOptions } from '../options.ts'
-import type { Connection } from '../transport/connections.ts'
-import type { ProtocolTools } from './exchange.ts'
-import { hostFlaw, isContinue, proofFlaw, unexpected } from './flaws.ts'
-import { Http2Exchange } from './http2-exchange.ts'
+import { refuse, type Refusal } from '../../../core/refusal.ts'
+import type { EdgeOptions } from '../../options.ts'
+import type { Connection } from '../../transport/connections.ts'
+import type { ProtocolTools } from '../exchange.ts'
+import { expectationFlaw, hostFlaw, proofFlaw } from '../flaws.ts'
+import { Http2Exchange } from './exchange.ts'
 
 /** Larger than the default, or an upload waits for the server's word every 64 KiB. */
 const windowBytes = 1_048_576
@@ -186,6 +186,5 @@ class Channel {
 function flawOf({ host, headers }: Http2Exchange): Refusal | undefined {
   if (headers.host !== undefined && headers.host !== host)
     return refuse('invalid', 'the "host" field names another host than ":authority"')
-  const { expect } = headers
-  return hostFlaw(host) ?? (expect === undefined || isContinue(expect) ? undefined : unexpected())
+  return hostFlaw(host) ?? expectationFlaw(headers.expect)
 }

@@ -1,0 +1,95 @@
+/** One request on a connection of the lean front, to be answered. */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Origin } from '../../../../core/origin.ts'
+import { isContinue } from '../../flaws.ts'
+import type { BodySink, Exchange } from '../../exchange.ts'
+import type { Body } from './body.ts'
+import type { LeanChannel } from './channel.ts'
+import type { RequestHead } from './parser.ts'
+
+const discard: BodySink = { data: () => undefined, end: () => undefined }
+
+export class LeanExchange implements Exchange {
+  readonly method: string
+  readonly target: string
+  readonly headers: IncomingHttpHeaders
+  gone = false
+  isAnswered = false
+  /** Whether the client waits for leave to send the body. */
+  awaitsContinue: boolean
+  isPaused = false
+  /** Where the body goes; undefined as long as nobody has asked for it. */
+  sink: BodySink | undefined
+  readonly body: Body
+  readonly #channel: LeanChannel
+  #whenGone: (() => void) | undefined
+  #whenClosed: (() => void) | undefined
+
+  constructor(channel: LeanChannel, { method, target, version, headers }: RequestHead, body: Body) {
+    this.#channel = channel
+    this.method = method
+    this.target = target
+    this.headers = headers
+    this.body = body
+    this.awaitsContinue = headers.expect !== undefined && version !== '1.0' && isContinue(headers.expect)
+  }
+
+  get host(): string {
+    return this.headers.host ?? ''
+  }
+
+  get peer(): string {
+    return this.#channel.connection.peer
+  }
+
+  get origin(): Origin {
+    return this.#channel.connection.origin
+  }
+
+  get secure(): boolean {
+    return this.#channel.secure
+  }
+
+  onGone(callback: () => void): void {
+    this.#whenGone = callback
+  }
+
+  onClosed(callback: () => void): void {
+    this.#whenClosed = callback
+  }
+
+  read(sink: BodySink): void {
+    if (this.gone) return
+    this.sink = sink
+    this.#channel.deliver(this)
+  }
+
+  pause(): void {
+    this.isPaused = true
+    this.#channel.flow()
+  }
+
+  resume(): void {
+    if (!this.isPaused) return
+    this.isPaused = false
+    this.#channel.pump()
+  }
+
+  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+    if (this.isAnswered || this.gone) return
+    this.#channel.answer(this, status, head, pieces)
+    this.isAnswered = true
+    // What is left of the body is read past.
+    this.isPaused = false
+    this.sink = discard
+    this.#channel.pump()
+  }
+
+  /** The exchange is over: its last byte is written, or nobody takes it. */
+  close(isWritten: boolean): void {
+    this.gone = !isWritten
+    this.body.end()
+    if (this.gone) this.#whenGone?.()
+    this.#whenClosed?.()
+  }
+}

@@ -1,0 +1,128 @@
+/** Reading one message at a time: its head, and its body if that comes in chunks. Bodies of a known length need no parser. */
+import type { Head } from '../../flaws.ts'
+import { headersOf } from './fields.ts'
+import { Llhttp, windowBytes, type Outcome, type Spans } from './llhttp.ts'
+
+export interface RequestHead extends Head {
+  readonly method: string
+  readonly target: string
+  /** Whether the client is content with further requests on the connection. */
+  readonly keepsAlive: boolean
+}
+
+/** Parsers that nobody needs at the moment, and that are kept. */
+const mostSpare = 256
+const spare: Parser[] = []
+const none: Uint8Array = new Uint8Array(0)
+const noFields: string[] = []
+
+export class Parser {
+  target = ''
+  /** Names and values in turn, as they came. */
+  fields: string[] = []
+  readonly #llhttp = new Llhttp()
+  readonly #spans: Spans
+  /** The bytes that are being parsed; of those of a head, as text. */
+  #bytes = none
+  #text = ''
+  #last: 'target' | 'name' | 'value' = 'target'
+  #isBehindHead = false
+  /** What a piece of a body in chunks holds of data. */
+  #data: Uint8Array[] = []
+  #trailerBytes = 0
+
+  constructor() {
+    this.#spans = {
+      target: (from, to) => {
+        this.target += this.#text.slice(from, to)
+      },
+      name: (from, to) => {
+        if (this.#isBehindHead) this.#trailerBytes += to - from
+        else this.#name(this.#text.slice(from, to))
+      },
+      value: (from, to) => {
+        if (this.#isBehindHead) this.#trailerBytes += to - from
+        else this.#value(this.#text.slice(from, to))
+      },
+      data: (from, to) => {
+        this.#data.push(this.#bytes.subarray(from, to))
+      },
+    }
+  }
+
+  /** One at the beginning of a message. To be given back. */
+  static lend(): Parser {
+    return spare.pop() ?? new Parser()
+  }
+
+  giveBack(): void {
+    if (spare.length >= mostSpare) {
+      this.#llhttp.free()
+      return
+    }
+    this.#llhttp.reset()
+    this.target = ''
+    this.fields = noFields
+    this.#last = 'target'
+    this.#isBehindHead = false
+    this.#bytes = none
+    this.#trailerBytes = 0
+    spare.push(this)
+  }
+
+  /** How many bytes of the last piece belong to the head, or to the body. */
+  get taken(): number {
+    return this.#llhttp.position
+  }
+
+  /** Bytes of names and values behind the body; they are of no use to anybody here. */
+  get trailerBytes(): number {
+    return this.#trailerBytes
+  }
+
+  /** Reads a piece of a head. */
+  readHead(bytes: Buffer): Outcome {
+    const part = withinWindow(bytes)
+    this.#text = part.toString('latin1')
+    const outcome = this.#llhttp.execute(part, this.#spans)
+    this.#text = ''
+    return outcome
+  }
+
+  /** What the head says, once it is whole. */
+  head(): RequestHead {
+    const { method, version, keepsAlive } = this.#llhttp
+    return { method, target: this.target, version, keepsAlive, headers: headersOf(this.fields), fields: this.fields }
+  }
+
+  /** Reads a piece of a body in chunks. */
+  readChunks(bytes: Buffer): Outcome {
+    if (!this.#isBehindHead) this.#llhttp.resume()
+    this.#isBehindHead = true
+    this.#data = []
+    this.#bytes = withinWindow(bytes)
+    return this.#llhttp.execute(this.#bytes, this.#spans)
+  }
+
+  /** The data in the last piece of a body, as parts of its bytes. */
+  get data(): readonly Uint8Array[] {
+    return this.#data
+  }
+
+  #name(text: string): void {
+    if (this.#last === 'name') this.fields[this.fields.length - 1] += text
+    else if (this.#last === 'target') this.fields = [text]
+    else this.fields.push(text)
+    this.#last = 'name'
+  }
+
+  #value(text: string): void {
+    if (this.#last === 'value') this.fields[this.fields.length - 1] += text
+    else this.fields.push(text)
+    this.#last = 'value'
+  }
+}
+
+function withinWindow(bytes: Buffer): Buffer {
+  return bytes.length > windowBytes ? bytes.subarray(0, windowBytes) : bytes
+}
