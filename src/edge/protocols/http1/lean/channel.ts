@@ -73,7 +73,7 @@ export class LeanChannel implements Ending {
     this.#isEnding = this.#isDeaf = true
     this.#ahead = nothing
     this.#dropHead()
-    if (this.#exchange) this.#finish(false)
+    if (this.#exchange) this.#finish()
   }
 
   /** Looked at now and then: ends what takes the client too long. */
@@ -137,7 +137,9 @@ export class LeanChannel implements Ending {
     this.#isWriting = false
     if (this.#isWatched) this.#socket.setTimeout(0)
     this.#isWatched = false
-    if (this.#isDeaf || this.#exchange!.body.isWhole) this.#finish(true)
+    const exchange = this.#exchange!
+    exchange.written()
+    if (this.#isDeaf || exchange.body.isWhole) this.#finish()
     else this.#since = this.#tools.clock.now()
   }
 
@@ -204,7 +206,7 @@ export class LeanChannel implements Ending {
     this.#drop(taken)
     if (!body.isWhole) return
     exchange.sink!.end()
-    if (exchange.isAnswered && !this.#isWriting) this.#finish(true)
+    if (exchange.isAnswered && !this.#isWriting) this.#finish()
   }
 
   #drop(count: number): void {
@@ -212,13 +214,13 @@ export class LeanChannel implements Ending {
   }
 
   /** The exchange is over: its answer is written, or nobody takes it. */
-  #finish(isWritten: boolean): void {
+  #finish(): void {
     const { clock, intake } = this.#tools
     const exchange = this.#exchange!
     this.#exchange = undefined
     this.#isWriting = false
     this.#since = clock.now()
-    exchange.close(isWritten)
+    exchange.close()
     if (this.#isLast) this.connection.closing = true
     this.connection.answered()
     if (this.#isEnding) return
@@ -238,11 +240,11 @@ export class LeanChannel implements Ending {
     this.#isLast = true
     if (this.#isWriting) return
     if (this.#exchange?.isAnswered) {
-      this.#finish(true)
+      this.#finish()
       return
     }
     this.#isEnding = true
-    if (this.#exchange) this.#finish(false)
+    if (this.#exchange) this.#finish()
     endWith(this.#socket, refusal, this.#tools.clock)
   }
 

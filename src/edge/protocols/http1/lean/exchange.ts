@@ -22,6 +22,7 @@ export class LeanExchange implements Exchange {
   sink: BodySink | undefined
   readonly body: Body
   readonly #channel: LeanChannel
+  #isWritten = false
   #whenGone: (() => void) | undefined
   #whenClosed: (() => void) | undefined
 
@@ -85,11 +86,18 @@ export class LeanExchange implements Exchange {
     this.#channel.pump()
   }
 
-  /** The exchange is over: its last byte is written, or nobody takes it. */
-  close(isWritten: boolean): void {
-    this.gone = !isWritten
+  /** The last byte of the answer is with the kernel. */
+  written(): void {
+    this.#isWritten = true
+    this.#whenClosed?.()
+  }
+
+  /** Nothing more is taken or written. */
+  close(): void {
     this.body.end()
-    if (this.gone) this.#whenGone?.()
+    if (this.#isWritten) return
+    this.gone = true
+    this.#whenGone?.()
     this.#whenClosed?.()
   }
 }

@@ -21,9 +21,11 @@ export function headersOf(fields: readonly string[]): IncomingHttpHeaders {
     const name = lower(fields[i]!)
     const value = trimEnd(fields[i + 1]!)
     const before = headers[name]
-    if (before === undefined || !Object.hasOwn(headers, name)) headers[name] = name === 'set-cookie' ? [value] : value
-    else if (Array.isArray(before)) before.push(value)
-    else if (!single.has(name)) headers[name] = `${before}${name === 'cookie' ? '; ' : ', '}${value}`
+    if (typeof before === 'string') {
+      if (!single.has(name)) headers[name] = `${before}${name === 'cookie' ? '; ' : ', '}${value}`
+    } else if (Array.isArray(before)) before.push(value)
+    // Also where the name is that of something which every object has.
+    else headers[name] = name === 'set-cookie' ? [value] : value
   }
   return headers
 }
@@ -31,7 +33,8 @@ export function headersOf(fields: readonly string[]): IncomingHttpHeaders {
 function lower(name: string): string {
   const known = lowered.get(name)
   if (known !== undefined) return known
-  const low = name.toLowerCase()
+  // As the name of a property it is one that V8 need not look up.
+  const [low = ''] = Object.keys({ [name.toLowerCase()]: true })
   if (lowered.size < mostLowered && name.length <= longestLowered) lowered.set(name, low)
   return low
 }

@@ -58,6 +58,8 @@ const methodNames = new Map(Object.entries(METHODS).map(([name, code]) => [code,
 let spans: Spans
 const wasm = instantiate()
 const input = wasm.malloc(windowBytes)
+/** Where what is parsed has to be. */
+let window = new Uint8Array(wasm.memory.buffer, input, windowBytes)
 
 export class Llhttp {
   /** Where in the bytes it stopped. */
@@ -66,8 +68,9 @@ export class Llhttp {
 
   /** Parses at most `windowBytes`. */
   execute(bytes: Uint8Array, told: Spans): Outcome {
-    // The memory is another one when it has grown.
-    new Uint8Array(wasm.memory.buffer, input, windowBytes).set(bytes)
+    // Memory that has grown is another one.
+    if (window.length === 0) window = new Uint8Array(wasm.memory.buffer, input, windowBytes)
+    window.set(bytes)
     spans = told
     const code = wasm.llhttp_execute(this.#state, input, bytes.length)
     this.position = code === 0 ? bytes.length : wasm.llhttp_get_error_pos(this.#state) - input
@@ -99,7 +102,9 @@ export class Llhttp {
   }
 
   get version(): string {
-    return `${wasm.llhttp_get_http_major(this.#state)}.${wasm.llhttp_get_http_minor(this.#state)}`
+    const major = wasm.llhttp_get_http_major(this.#state)
+    const minor = wasm.llhttp_get_http_minor(this.#state)
+    return major === 1 && minor === 1 ? '1.1' : `${major}.${minor}`
   }
 }
 

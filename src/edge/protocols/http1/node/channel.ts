@@ -84,9 +84,11 @@ export class Channel implements Ending {
     this.connection.end()
   }
 
-  /** Makes the connection linger after its last answer, because the client has more to send. */
+  /** Makes the answer that is about to be written the last one, and the connection linger after it: the client has more to send. */
   linger(): void {
     const socket = this.#socket
+    this.connection.closing = true
+    this.#waiting.length = 0
     socket.destroySoon = () => endLingering(socket, this.#tools.clock)
   }
 }

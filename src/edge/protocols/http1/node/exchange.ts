@@ -25,8 +25,8 @@ export class NodeExchange implements Exchange {
     response.on('close', () => {
       this.gone = !response.writableFinished
       if (this.gone) this.#whenGone?.()
-      channel.answered()
       this.#whenClosed?.()
+      channel.answered()
     })
   }
 
