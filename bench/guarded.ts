@@ -1,5 +1,6 @@
 /** What it costs to ask who calls, what they may do and how much: a gateway that does over one that asks nobody. */
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
+import { guards, shown } from './support/guards.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import { makeIssuer } from './support/issuer.ts'
 import { LoadGenerator, type HttpRequest } from './support/load.ts'
@@ -8,22 +9,6 @@ import { tabular, tabularRequest } from './support/requests.ts'
 
 const maxRatio = 1.12
 const setting = { wire: 'http', connections: 32, streams: 1 } as const
-const claims = { tenant: 'clinic', scope: 'openid models', azp: 'portal', jti: 'x'.repeat(200) }
-
-/** Rules before the one that fits, and four buckets that never run dry. */
-const access = [
-  { effect: 'deny', who: { tenants: ['trial-*'] }, operations: ['infer'] },
-  { who: { subjects: ['operator'] }, operations: ['admin.read'] },
-  { who: { scopes: ['models'] }, operations: ['infer', 'metadata', 'stats'] },
-]
-const rate = 1e8
-const rules = [
-  { name: 'tenants', by: ['tenant'], rate },
-  { name: 'callers', by: ['caller'], rate },
-  { name: 'rows', by: ['caller', 'model'], cost: 'row', rate },
-  { name: 'compute', by: ['tenant', 'route'], cost: 'computeMs', rate },
-]
-
 /** CPU in microseconds per request. */
 interface Round {
   readonly guardedUs: number
@@ -43,18 +28,16 @@ export const guarded: Bench = {
 async function measure({ quick, say }: BenchOptions): Promise<Report> {
   const plain = await tabularRequest()
   await using issuer = await makeIssuer('ES256')
-  const token = await issuer.mint(claims)
-  const jwt = { issuers: [issuer.option] }
   const models = { [tabular.model]: { version: tabular.version } }
-  const shown = { ...plain, headers: { ...plain.headers, authorization: `Bearer ${token}` } }
+  const request = await shown(plain, issuer)
   const pace = quick ? quickPace : fullPace
   const rounds: Round[] = []
   await using generator = new LoadGenerator()
   pin(generator.pid, '1')
   for (let i = 0; i < pace.rounds; i++) {
-    await using asks = await GatewayProcess.start({ models, auth: { jwt, access }, limits: { rules } })
+    await using asks = await GatewayProcess.start({ models, ...guards(issuer) })
     await using open = await GatewayProcess.start({ models })
-    const pair = await compare({ generator, asks, open, shown, ...pace })
+    const pair = await compare({ generator, asks, open, request, ...pace })
     rounds.push(pair)
     say(`  round ${i + 1}: ${pair.guardedUs.toFixed(1)} µs over ${pair.openUs.toFixed(1)}`)
   }
@@ -69,15 +52,15 @@ interface Rig {
   readonly asks: GatewayProcess
   readonly open: GatewayProcess
   /** With a token, which the gateway that asks nobody does not look at. */
-  readonly shown: HttpRequest
+  readonly request: HttpRequest
   readonly pairs: number
   readonly sliceMs: number
   readonly warmUpMs: number
 }
 
-async function compare({ generator, asks, open, shown, ...pace }: Rig): Promise<Round> {
+async function compare({ generator, asks, open, request, ...pace }: Rig): Promise<Round> {
   for (const { pid } of [asks, open]) pin(pid, '0')
-  const loads = [await generator.open(asks, setting, shown), await generator.open(open, setting, shown)] as const
+  const loads = [await generator.open(asks, setting, request), await generator.open(open, setting, request)] as const
   for (const load of loads) await load.slice(pace.warmUpMs)
   const { pairs } = await interleave({
     pairs: pace.pairs,

@@ -7,7 +7,7 @@ import { refuse, type Refusal } from '../core/refusal.ts'
 import { sliceBytes, type Decoder } from './codecs/decoder.ts'
 import { tooLarge, type BodyLimits } from './framing.ts'
 import { createInflater, type Encoding } from './compression.ts'
-import type { BodySink, Exchange } from './protocols/exchange.ts'
+import type { BodySink, Exchange } from './exchange.ts'
 import type { Expiring, Sweep } from './sweep.ts'
 import type { Turns } from './turns.ts'
 

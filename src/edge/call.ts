@@ -11,7 +11,7 @@ import { DocumentDecoder } from './codecs/document.ts'
 import { RawDecoder } from './codecs/raw.ts'
 import { RequestDecoder } from './codecs/request.ts'
 import { readFraming, tooLarge } from './framing.ts'
-import type { Exchange } from './protocols/exchange.ts'
+import type { Exchange } from './exchange.ts'
 import type { Address } from './routes.ts'
 
 export interface CallFacts {

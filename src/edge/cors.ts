@@ -6,7 +6,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { armField, predictionField, versionField } from '../core/split-fields.ts'
 import { fallbackField, priorityField, timeoutField } from './negotiation.ts'
 import type { CorsOptions } from './options.ts'
-import type { Exchange } from './protocols/exchange.ts'
+import type { Exchange } from './exchange.ts'
 
 const requestFields: readonly string[] = [
   'authorization',

@@ -18,7 +18,7 @@ import { health, inform, View, type Question, type Said } from './metadata.ts'
 import { accepts, readRequestId, readUrgency } from './negotiation.ts'
 import { passOn } from './feedback.ts'
 import type { EdgeOptions } from './options.ts'
-import type { Exchange } from './protocols/exchange.ts'
+import type { Exchange } from './exchange.ts'
 import { Reply } from './reply.ts'
 import {
   accessTo,

@@ -4,7 +4,7 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Payload } from './codecs/response.ts'
 import { fallbackField } from './negotiation.ts'
 import { acceptedEncodings, type AnswerEncoding } from './compression.ts'
-import type { Exchange } from './protocols/exchange.ts'
+import type { Exchange } from './exchange.ts'
 
 export class Reply {
   readonly requestId: string

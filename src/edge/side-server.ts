@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Headers, Origin } from '../core/origin.ts'
 import { isRefusal, refuse, Refusal } from '../core/refusal.ts'
-import { proofFlaw } from './protocols/flaws.ts'
+import { proofFlaw } from './flaws.ts'
 import { refusalBody } from './reply.ts'
 import { listenOn } from './transport/listener.ts'
 

@@ -1,6 +1,6 @@
 /** One request on a connection of the lean front, to be answered. */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Origin } from '../../../../core/origin.ts'
+import type { Origin } from '../../../core/origin.ts'
 import { isContinue } from '../../flaws.ts'
 import type { BodySink, Exchange } from '../../exchange.ts'
 import type { Body } from './body.ts'

@@ -1,5 +1,5 @@
 /** The fronts that there are. They serve the same, and nothing behind them knows which it is. */
-import type { EdgeOptions } from '../../options.ts'
+import type { EdgeOptions } from '../options.ts'
 import type { ProtocolTools } from '../exchange.ts'
 import type { Http1Front } from './front.ts'
 import { LeanFront } from './lean/front.ts'

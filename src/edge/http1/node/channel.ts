@@ -1,9 +1,9 @@
 /** The order of requests on a connection of HTTP/1.1, and how it ends. */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import type { EdgeOptions } from '../../../options.ts'
-import type { Connection, Ending } from '../../../transport/connections.ts'
-import { endLingering } from '../../../transport/linger.ts'
+import type { EdgeOptions } from '../../options.ts'
+import type { Connection, Ending } from '../../transport/connections.ts'
+import { endLingering } from '../../transport/linger.ts'
 import type { ProtocolTools } from '../../exchange.ts'
 
 /**
@@ -16,6 +16,9 @@ export class Channel implements Ending {
   readonly #waiting: (() => void)[] = []
   #latest: IncomingMessage | undefined
   #isDeaf = false
+  /** Whether an answer is on its way. */
+  isAnswering = false
+  #cancelStall: () => void = () => undefined
   readonly #socket: Socket
   readonly #tools: ProtocolTools
 
@@ -35,15 +38,25 @@ export class Channel implements Ending {
     const { connection, options } = this
     const isNext = connection.inFlight === 0
     // Whoever sends ahead sends again what is not answered before the connection ends (RFC 9112 section 9.3.2).
-    const isTaken = isNext || (!connection.closing && this.#waiting.length < options.connections.maxPipelined)
+    const isTaken = !connection.closing && (isNext || this.#waiting.length < options.connections.maxPipelined)
     if (isTaken) this.#latest = request
     else this.#endWhenAnswered()
+    if (!isTaken) return
     if (isNext) begin()
-    else if (isTaken) this.#waiting.push(begin)
+    else this.#waiting.push(begin)
+  }
+
+  /** Some of an answer was taken, or is now there to be: more of it has to be within the time for that. */
+  moved(): void {
+    const { clock } = this.#tools
+    this.#cancelStall()
+    this.#cancelStall = clock.after(this.options.connections.stallMs, () => this.#socket.destroy())
   }
 
   answered(): void {
+    this.#cancelStall()
     if (this.#socket.destroyed) this.#waiting.length = 0
+    this.isAnswering = false
     this.connection.answered()
     const next = this.#waiting.shift()
     if (next) next()
@@ -69,7 +82,7 @@ export class Channel implements Ending {
 
   /** Whether an answer written by hand would be taken for that to the request which broke the protocol, and no other. */
   mayAnswerByHand(): boolean {
-    return this.#unanswered === (this.#latest && !this.#latest.complete ? 1 : 0)
+    return !this.isAnswering && this.#unanswered === (this.#latest && !this.#latest.complete ? 1 : 0)
   }
 
   /** What comes is no request: lets those that came whole be answered, and reads no more. */
@@ -81,14 +94,19 @@ export class Channel implements Ending {
   #endWhenAnswered(): void {
     if (!this.#isDeaf) deafen(this.#socket)
     this.#isDeaf = true
+    this.#linger()
     this.connection.end()
   }
 
-  /** Makes the answer that is about to be written the last one, and the connection linger after it: the client has more to send. */
-  linger(): void {
-    const socket = this.#socket
+  /** Makes the answer that is about to be written the last one, because the client has more to send. */
+  cut(): void {
     this.connection.closing = true
     this.#waiting.length = 0
+    this.#linger()
+  }
+
+  #linger(): void {
+    const socket = this.#socket
     socket.destroySoon = () => endLingering(socket, this.#tools.clock)
   }
 }

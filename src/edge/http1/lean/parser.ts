@@ -1,6 +1,6 @@
 /** Reading one message at a time: its head, and its body if that comes in chunks. Bodies of a known length need no parser. */
 import type { Head } from '../../flaws.ts'
-import { headersOf } from './fields.ts'
+import { headersOf, nameAt } from './fields.ts'
 import { Llhttp, windowBytes, type Outcome, type Spans } from './llhttp.ts'
 
 export interface RequestHead extends Head {
@@ -18,7 +18,7 @@ const noFields: string[] = []
 
 export class Parser {
   target = ''
-  /** Names and values in turn, as they came. */
+  /** Names, in lower case, and values in turn. */
   fields: string[] = []
   readonly #llhttp = new Llhttp()
   readonly #spans: Spans
@@ -38,7 +38,7 @@ export class Parser {
       },
       name: (from, to) => {
         if (this.#isBehindHead) this.#trailerBytes += to - from
-        else this.#name(this.#text.slice(from, to))
+        else this.#name(from, to)
       },
       value: (from, to) => {
         if (this.#isBehindHead) this.#trailerBytes += to - from
@@ -91,8 +91,10 @@ export class Parser {
 
   /** What the head says, once it is whole. */
   head(): RequestHead {
-    const { method, version, keepsAlive } = this.#llhttp
-    return { method, target: this.target, version, keepsAlive, headers: headersOf(this.fields), fields: this.fields }
+    const { method, version } = this.#llhttp
+    const { target, fields } = this
+    const headers = headersOf(fields)
+    return { method, target, version, keepsAlive: keepsAlive(version, headers.connection), headers, fields }
   }
 
   /** Reads a piece of a body in chunks. */
@@ -109,10 +111,10 @@ export class Parser {
     return this.#data
   }
 
-  #name(text: string): void {
-    if (this.#last === 'name') this.fields[this.fields.length - 1] += text
-    else if (this.#last === 'target') this.fields = [text]
-    else this.fields.push(text)
+  #name(from: number, to: number): void {
+    if (this.#last === 'name') this.fields[this.fields.length - 1] += this.#text.slice(from, to).toLowerCase()
+    else if (this.#last === 'target') this.fields = [nameAt(this.#text, from, to)]
+    else this.fields.push(nameAt(this.#text, from, to))
     this.#last = 'name'
   }
 
@@ -125,4 +127,11 @@ export class Parser {
 
 function withinWindow(bytes: Buffer): Buffer {
   return bytes.length > windowBytes ? bytes.subarray(0, windowBytes) : bytes
+}
+
+/** RFC 9112 section 9.3. llhttp does not see an option that has a tab behind it. */
+function keepsAlive(version: string, connection: string | undefined): boolean {
+  if (connection === undefined || connection === 'keep-alive') return version === '1.1' || connection !== undefined
+  const options = new Set(connection.split(',').map((option) => option.trim().toLowerCase()))
+  return !options.has('close') && (version === '1.1' || options.has('keep-alive'))
 }

@@ -4,9 +4,9 @@
  */
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
-import { refuse, type Refusal } from '../../../core/refusal.ts'
-import type { EdgeOptions } from '../../options.ts'
-import type { Connection } from '../../transport/connections.ts'
+import { refuse, type Refusal } from '../../core/refusal.ts'
+import type { EdgeOptions } from '../options.ts'
+import type { Connection } from '../transport/connections.ts'
 import type { ProtocolTools } from '../exchange.ts'
 import { expectationFlaw, hostFlaw, proofFlaw } from '../flaws.ts'
 import { Http2Exchange } from './exchange.ts'

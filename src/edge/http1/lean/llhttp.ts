@@ -32,7 +32,6 @@ interface Exports {
   llhttp_execute(state: number, at: number, length: number): number
   llhttp_get_error_pos(state: number): number
   llhttp_get_method(state: number): number
-  llhttp_should_keep_alive(state: number): number
   llhttp_get_http_major(state: number): number
   llhttp_get_http_minor(state: number): number
 }
@@ -94,11 +93,6 @@ export class Llhttp {
 
   get method(): string {
     return methodNames.get(wasm.llhttp_get_method(this.#state))!
-  }
-
-  /** Whether the client is content with further requests on the connection, as RFC 9112 section 9.3 has it. */
-  get keepsAlive(): boolean {
-    return wasm.llhttp_should_keep_alive(this.#state) === 1
   }
 
   get version(): string {

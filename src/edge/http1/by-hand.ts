@@ -1,10 +1,10 @@
 /** Answers where there is no request to answer. */
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Clock } from '../../../core/clock.ts'
-import type { Refusal } from '../../../core/refusal.ts'
-import { refusalBody } from '../../reply.ts'
-import { endLingering } from '../../transport/linger.ts'
+import type { Clock } from '../../core/clock.ts'
+import type { Refusal } from '../../core/refusal.ts'
+import { refusalBody } from '../reply.ts'
+import { endLingering } from '../transport/linger.ts'
 
 /** Answers without a request, and ends the connection. */
 export function endWith(socket: Socket, refusal: Refusal, clock: Clock, fields = ''): void {

@@ -3,12 +3,12 @@
  * a new front has this to implement and nothing else.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Clock } from '../../core/clock.ts'
-import type { Origin } from '../../core/origin.ts'
-import type { Refusal } from '../../core/refusal.ts'
-import type { EdgeCounts } from '../../telemetry/edge-counts.ts'
-import type { Connections } from '../transport/connections.ts'
-import type { Intake } from '../transport/intake.ts'
+import type { Clock } from '../core/clock.ts'
+import type { Origin } from '../core/origin.ts'
+import type { Refusal } from '../core/refusal.ts'
+import type { EdgeCounts } from '../telemetry/edge-counts.ts'
+import type { Connections } from './transport/connections.ts'
+import type { Intake } from './transport/intake.ts'
 
 /** Takes a body as it comes. */
 export interface BodySink {

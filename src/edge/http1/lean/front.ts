@@ -3,8 +3,8 @@
  * object a connection, one a request and one look a second over all. It takes about half of the CPU and of the memory.
  */
 import type { Socket } from 'node:net'
-import type { EdgeOptions } from '../../../options.ts'
-import type { Connection } from '../../../transport/connections.ts'
+import type { EdgeOptions } from '../../options.ts'
+import type { Connection } from '../../transport/connections.ts'
 import type { ProtocolTools } from '../../exchange.ts'
 import type { Http1Front } from '../front.ts'
 import { AnswerHead } from './answer.ts'

@@ -1,6 +1,6 @@
 /** One stream of HTTP/2 as a request to be answered. */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
-import type { Origin } from '../../../core/origin.ts'
+import type { Origin } from '../../core/origin.ts'
 import type { BodySink, Exchange } from '../exchange.ts'
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = constants

@@ -3,18 +3,19 @@
  * answer. What is sent ahead waits as bytes, and when that is much the connection is not read from.
  */
 import type { Socket } from 'node:net'
-import { isRefusal, refuse, type Refusal } from '../../../../core/refusal.ts'
-import type { EdgeOptions } from '../../../options.ts'
-import type { Connection, Ending } from '../../../transport/connections.ts'
-import { endLingering } from '../../../transport/linger.ts'
+import { isRefusal, refuse, type Refusal } from '../../../core/refusal.ts'
+import type { EdgeOptions } from '../../options.ts'
+import type { Connection, Ending } from '../../transport/connections.ts'
+import { endLingering } from '../../transport/linger.ts'
 import type { ProtocolTools } from '../../exchange.ts'
 import { framingFlaw, headFlaw } from '../../flaws.ts'
 import { endWith } from '../by-hand.ts'
+import type { Pieces } from '../pieces.ts'
 import type { AnswerHead } from './answer.ts'
 import { bodyOf } from './body.ts'
 import { LeanExchange } from './exchange.ts'
 import { Parser } from './parser.ts'
-import { send, type Pieces } from './send.ts'
+import { send, type Progress } from './send.ts'
 
 export interface LeanTools extends ProtocolTools {
   readonly options: EdgeOptions
@@ -33,17 +34,17 @@ export class LeanChannel implements Ending {
   #parser: Parser | undefined
   #headBytes = 0
   #exchange: LeanExchange | undefined
-  /** Since when the client is waited for: to send a head, or the rest of one, or of a body that nobody wants. */
+  /** Since when the client is waited for: to send a head, the rest of one, that of a body nobody wants; to take its answer. */
   #since: number
   #isPumping = false
   /** Whether so much came ahead that the connection is not read from. */
   #isFull = false
   #isPaused = false
   #isWriting = false
-  /** Whether Node's own timer watches over the answer. */
-  #isWatched = false
   /** Whether the request in hand is the last one that is taken. */
   #isLast = false
+  /** Whether only what has come already is still taken for requests. */
+  #isClosing = false
   /** Whether what comes is thrown away. */
   #isDeaf = false
   #isEnding = false
@@ -61,6 +62,7 @@ export class LeanChannel implements Ending {
   }
 
   end(): void {
+    this.#isClosing = true
     if (this.#isEnding || this.#exchange || this.#ahead.length > 0) return
     this.#isEnding = this.#isDeaf = true
     // Who was told so may still send what it had begun; who was not hears it from the connection.
@@ -81,8 +83,9 @@ export class LeanChannel implements Ending {
     const { head, body, connections } = this.#tools.options
     const waited = now - this.#since
     if (this.#isEnding) return
-    if (this.#isWriting) this.#watchOverAnswer()
-    else if (this.#exchange) {
+    if (this.#isWriting) {
+      if (waited > connections.stallMs) this.#socket.destroy()
+    } else if (this.#exchange) {
       if (this.#exchange.isAnswered && waited > head.timeoutMs + body.timeoutMs) this.#socket.destroy()
     } else if (this.#parser || this.connection.requests === 0) {
       if (waited > head.timeoutMs) this.#breakOff(refuse('too_slow', 'the request did not arrive in time'))
@@ -128,19 +131,24 @@ export class LeanChannel implements Ending {
     if (this.#isLast) this.#deafen()
     this.#isWriting = true
     this.#since = clock.now()
-    send(this.#socket, head, exchange.method === 'HEAD' ? [] : pieces, this.#written)
+    send(this.#socket, head, exchange.method === 'HEAD' ? [] : pieces, this.#progress)
   }
 
-  readonly #written = (error?: Error | null) => {
+  readonly #progress: Progress = {
+    moved: () => {
+      this.#since = this.#tools.clock.now()
+    },
     // A connection that breaks closes, and that is heard.
-    if (error || !this.#isWriting) return
+    written: (error) => {
+      if (!error && this.#isWriting) this.#written(this.#exchange!)
+    },
+  }
+
+  #written(exchange: LeanExchange): void {
     this.#isWriting = false
-    if (this.#isWatched) this.#socket.setTimeout(0)
-    this.#isWatched = false
-    const exchange = this.#exchange!
+    this.#since = this.#tools.clock.now()
     exchange.written()
     if (this.#isDeaf || exchange.body.isWhole) this.#finish()
-    else this.#since = this.#tools.clock.now()
   }
 
   /** Whether no answer may follow the one that is about to be written. */
@@ -153,7 +161,7 @@ export class LeanChannel implements Ending {
   }
 
   #receive(chunk: Buffer): void {
-    if (this.#isDeaf) return
+    if (this.#isDeaf || (this.#isClosing && this.#exchange?.body.isWhole !== false)) return
     this.#isFull = this.#ahead.length > 0
     this.#ahead = this.#isFull ? Buffer.concat([this.#ahead, chunk]) : chunk
     this.pump()
@@ -205,6 +213,8 @@ export class LeanChannel implements Ending {
     }
     this.#drop(taken)
     if (!body.isWhole) return
+    // What came behind it did so after the end was decided.
+    if (this.#isClosing) this.#ahead = nothing
     exchange.sink!.end()
     if (exchange.isAnswered && !this.#isWriting) this.#finish()
   }
@@ -257,13 +267,6 @@ export class LeanChannel implements Ending {
   #dropHead(): void {
     this.#parser?.giveBack()
     this.#parser = undefined
-  }
-
-  /** All that fits into the kernel's buffers is there by now. */
-  #watchOverAnswer(): void {
-    if (this.#isWatched) return
-    this.#isWatched = true
-    this.#socket.setTimeout(this.#tools.options.connections.stallMs, () => this.#socket.destroy())
   }
 }
 

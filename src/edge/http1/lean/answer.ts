@@ -1,6 +1,6 @@
 /** The head of an answer, as it goes over the wire. */
 import { STATUS_CODES } from 'node:http'
-import type { Clock } from '../../../../core/clock.ts'
+import type { Clock } from '../../../core/clock.ts'
 
 /** What would end a field, or is no text (RFC 9110 section 5.5). */
 const unfit = /[^\t\x20-\x7e\x80-\xff]/

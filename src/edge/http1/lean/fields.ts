@@ -9,16 +9,16 @@ const single = new Set(
   ).split(' '),
 )
 
-/** Clients write the same names again and again. */
-const lowered = new Map<string, string>()
-const mostLowered = 512
-const longestLowered = 40
+/** Names that were read before, and what they are in lower case. One that comes at the place of another takes it. */
+const known: { readonly name: string; readonly lower: string }[] = []
+const places = 256
+const longest = 64
 
-/** `fields` are names and values in turn, as they came. */
+/** `fields` are names, in lower case, and values in turn. */
 export function headersOf(fields: readonly string[]): IncomingHttpHeaders {
   const headers: IncomingHttpHeaders = {}
   for (let i = 0; i < fields.length; i += 2) {
-    const name = lower(fields[i]!)
+    const name = fields[i]!
     const value = trimEnd(fields[i + 1]!)
     const before = headers[name]
     if (typeof before === 'string') {
@@ -30,13 +30,18 @@ export function headersOf(fields: readonly string[]): IncomingHttpHeaders {
   return headers
 }
 
-function lower(name: string): string {
-  const known = lowered.get(name)
-  if (known !== undefined) return known
-  // As the name of a property it is one that V8 need not look up.
-  const [low = ''] = Object.keys({ [name.toLowerCase()]: true })
-  if (lowered.size < mostLowered && name.length <= longestLowered) lowered.set(name, low)
-  return low
+/**
+ * A name in the text of a head, in lower case. Clients write the same ones again and again: to know one again costs less
+ * than to cut it out, and V8 need not look it up when it becomes the name of a property.
+ */
+export function nameAt(text: string, from: number, to: number): string {
+  const place = ((to - from) * 8 + (text.charCodeAt(from) & 7)) % places
+  const guess = known[place]
+  if (guess && guess.name.length === to - from && text.startsWith(guess.name, from)) return guess.lower
+  const [name = ''] = Object.keys({ [text.slice(from, to)]: true })
+  const [lower = ''] = Object.keys({ [name.toLowerCase()]: true })
+  if (name.length <= longest) known[place] = { name, lower }
+  return lower
 }
 
 /** White space before a value is gone already (RFC 9112 section 5.1). */

@@ -1,7 +1,8 @@
 /** One request on `node:http`, to be answered. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Origin } from '../../../../core/origin.ts'
+import type { Origin } from '../../../core/origin.ts'
 import type { BodySink, Exchange } from '../../exchange.ts'
+import { isShort, writeInBits, type Pieces } from '../pieces.ts'
 import type { Channel } from './channel.ts'
 
 export class NodeExchange implements Exchange {
@@ -84,16 +85,28 @@ export class NodeExchange implements Exchange {
     const channel = this.#channel
     const response = this.#response
     if (response.headersSent) return
+    channel.isAnswering = true
     const isCut = !this.#request.complete && this.#restIsLong()
-    if (isCut) channel.linger()
+    if (isCut) channel.cut()
     if (isCut || channel.isLast()) response.shouldKeepAlive = false
     response.writeHead(status, head)
-    for (let i = 0; i < pieces.length - 1; i++) response.write(pieces[i])
-    response.end(pieces.at(-1))
+    if (this.method === 'HEAD') response.end()
+    else this.#write(pieces)
     if (!this.#request.complete) this.#readPast()
     // All that fits into the kernel's buffers is there by now.
-    const { socket } = response
-    if (socket && socket.writableLength > 0) socket.setTimeout(channel.options.connections.stallMs)
+    if (response.socket && response.socket.writableLength > 0) channel.moved()
+  }
+
+  #write(pieces: Pieces): void {
+    const response = this.#response
+    if (!isShort(pieces)) {
+      const write = (bit: Uint8Array, taken: () => void, isLast: boolean) =>
+        isLast ? response.end(bit) : response.write(bit, taken)
+      writeInBits(pieces, write, { moved: () => this.#channel.moved(), written: () => undefined })
+      return
+    }
+    for (let i = 0; i < pieces.length - 1; i++) response.write(pieces[i])
+    response.end(pieces.at(-1))
   }
 
   #flowTo(sink: BodySink): void {

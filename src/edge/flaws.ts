@@ -1,6 +1,6 @@
 /** What the parsers of Node let through and HTTP does not. */
 import type { IncomingHttpHeaders } from 'node:http'
-import { refuse, type Refusal } from '../../core/refusal.ts'
+import { refuse, type Refusal } from '../core/refusal.ts'
 
 /** A host and a port as they may stand in `Host` and `:authority` (RFC 3986 section 3.2); empty if there is no host to name. */
 const authority = /^(\[[\da-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?$/i

@@ -1,6 +1,6 @@
 /** Where the body of a request ends (RFC 9112 section 6). */
 import type { IncomingHttpHeaders } from 'node:http'
-import { refuse, type Refusal } from '../../../../core/refusal.ts'
+import { refuse, type Refusal } from '../../../core/refusal.ts'
 import type { Parser } from './parser.ts'
 
 /**
