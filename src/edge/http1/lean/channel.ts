@@ -89,7 +89,7 @@ export class LeanChannel implements Ending {
       if (this.#exchange.isAnswered && waited > head.timeoutMs + body.timeoutMs) this.#socket.destroy()
     } else if (this.#parser || this.connection.requests === 0) {
       if (waited > head.timeoutMs) this.#breakOff(refuse('too_slow', 'the request did not arrive in time'))
-    } else if (waited > connections.idleMs) this.#socket.destroySoon()
+    } else if (waited > connections.idleMs) this.end()
   }
 
   /** The exchange has said where its body goes. */

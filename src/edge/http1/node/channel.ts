@@ -107,7 +107,12 @@ export class Channel implements Ending {
 
   #linger(): void {
     const socket = this.#socket
-    socket.destroySoon = () => endLingering(socket, this.#tools.clock)
+    // Node calls it once for each answer that is not written any more.
+    let isEnding = false
+    socket.destroySoon = () => {
+      if (!isEnding) endLingering(socket, this.#tools.clock)
+      isEnding = true
+    }
   }
 }
 
