@@ -95,7 +95,8 @@ export class Lease {
 
   /** Gives everything back. Nothing that lies in it may be looked at afterwards. */
   release(): void {
-    for (const buffer of this.#buffers.splice(0)) this.#arena.giveBack(buffer)
+    for (const buffer of this.#buffers) this.#arena.giveBack(buffer)
+    this.#buffers.length = 0
     this.#arena.letGo(this.#elsewhere)
     this.#elsewhere = 0
   }

@@ -8,8 +8,8 @@ import type { Signature } from '../core/signature.ts'
 import { readBody, type BodyTools } from './body.ts'
 import type { DecodeOptions } from './codecs/decoder.ts'
 import { DocumentDecoder } from './codecs/document.ts'
+import { FamiliarDecoder } from './codecs/familiar.ts'
 import { RawDecoder } from './codecs/raw.ts'
-import { RequestDecoder } from './codecs/request.ts'
 import { readFraming, tooLarge } from './framing.ts'
 import type { Exchange } from './exchange.ts'
 import type { Address } from './routes.ts'
@@ -78,7 +78,7 @@ export class HttpCall implements Call {
     const framing = readFraming(this.#exchange.headers, limits)
     if (isRefusal(framing)) return Promise.resolve(framing)
     const plan = { ...framing, options, lease: this.#lease }
-    const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new RequestDecoder(plan, contract)
+    const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new FamiliarDecoder(plan, contract)
     const { encoding } = framing
     const isSooner = deadline < this.#bodyDeadline
     const expiresAt = isSooner ? deadline : this.#bodyDeadline

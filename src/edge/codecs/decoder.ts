@@ -38,5 +38,13 @@ export interface BodyPlan {
   readonly lease: Lease
 }
 
+/** A part of a body that may say something else where the rest is the same: its bytes from one place to another. */
+export interface Hole {
+  readonly from: number
+  readonly to: number
+  /** The tensor whose data it is, by its place in `inputs`; undefined for the text of the document's id. */
+  readonly input: number | undefined
+}
+
 /** How much is done at once of what does not wait for bytes. */
 export const sliceBytes = 65_536

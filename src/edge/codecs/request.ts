@@ -9,6 +9,7 @@ import type { Tensor } from '../../core/tensor.ts'
 import { BinaryTensor } from './binary.ts'
 import { invalid, noMemory } from './complaints.ts'
 import type { BodyPlan, Decoder } from './decoder.ts'
+import type { Said } from './envelope.ts'
 import { fit, prepare, type Unfitted } from './fit.ts'
 import { describeInputs, openData, type InputTools, type Source } from './inputs.ts'
 import { readParameters } from './parameters.ts'
@@ -71,6 +72,12 @@ export class RequestDecoder implements Decoder {
       this.#tensors.push({ name: source.spec.name, datatype: source.spec.datatype, shape: source.shape, data })
     }
     return fit(this.#tools.known, this.#tensors, rest)
+  }
+
+  /** What the body said, for whoever may see such a body again. */
+  said(request: InferRequest): Said {
+    const specs = this.#described!.sources.map(({ spec }) => spec)
+    return { options: this.#plan.options, holes: this.#scanner.holes, specs, request }
   }
 
   #scan(json: Uint8Array): Refusal | undefined {

@@ -12,6 +12,7 @@
  */
 import type { Refusal } from '../../core/refusal.ts'
 import { longNumber, misspelt, noMemory, notFinite, notJson, notTaken } from './complaints.ts'
+import type { Hole } from './decoder.ts'
 import { longestKept, recentString } from './recent-strings.ts'
 import { maxNumberBytes, numberEnd, textOf } from './numbers.ts'
 import { quote, StringEnd, stringText } from './strings.ts'
@@ -70,6 +71,8 @@ const maxStringBytes = 65_536
 export class Scanner {
   /** The document's value, once it is done. */
   value: unknown
+  /** In the order of the document. */
+  readonly holes: Hole[] = []
   readonly #window: Window
   readonly #limits: JsonLimits
   readonly #around: ScannerAround
@@ -80,6 +83,8 @@ export class Scanner {
   /** Whether the root's value that is being read is that of `inputs`. */
   #inInputs = false
   #reader: ValueReader | undefined
+  /** Where what it reads begins, and whose it is. */
+  #data = { from: 0, input: 0 }
   #values = 0
   /** Memory that what was read takes, about, and how much of it may be taken. */
   #heldBytes = 0
@@ -111,7 +116,13 @@ export class Scanner {
     if (progress === 'hungry') return this.#wait()
     if (progress !== 'done') return progress
     this.#reader = undefined
+    this.holes.push({ ...this.#data, to: this.#place })
     return this.#put(reader) ? 'done' : this.#refusal!
+  }
+
+  /** Where the scanner is in the document. */
+  get #place(): number {
+    return this.#window.placeOf(this.#window.at)
   }
 
   #wait(): Progress {
@@ -140,16 +151,21 @@ export class Scanner {
   }
 
   #readValue(byte: number): boolean {
-    if (byte === quote) {
-      const text = this.#readString()
-      return text !== undefined && this.#put(text)
-    }
+    if (byte === quote) return this.#readText()
     if (byte === objectStart) return this.#enter({}, aFirstKey)
     if (byte === listStart) return this.#enter([], anElement)
     if (byte === 0x74) return this.#readLiteral('true', true)
     if (byte === 0x66) return this.#readLiteral('false', false)
     if (byte === 0x6e) return this.#readLiteral('null', null)
     return this.#readNumber()
+  }
+
+  #readText(): boolean {
+    const from = this.#place + 1
+    const text = this.#readString()
+    if (text === undefined) return false
+    if (this.#key === 'id' && this.#open.length === 1) this.holes.push({ from, to: this.#place - 1, input: undefined })
+    return this.#put(text)
   }
 
   #readKey(byte: number): boolean {
@@ -176,7 +192,9 @@ export class Scanner {
 
   #openData(): void {
     const [, inputs, tensor] = this.#open
-    this.#reader = this.#around.openData(tensor as Json, (inputs as unknown[]).length - 1)
+    const input = (inputs as unknown[]).length - 1
+    this.#data = { from: this.#place, input }
+    this.#reader = this.#around.openData(tensor as Json, input)
   }
 
   /** Whether what is open is an object right inside the list `inputs` of the document. */
