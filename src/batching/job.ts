@@ -4,6 +4,7 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Work } from '../core/run.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Account } from './accounts.ts'
+import type { Queue } from './queue.ts'
 
 /** The request behind a piece of work, as far as a lane cares. */
 export interface Claim {
@@ -39,11 +40,15 @@ export class Job {
   /** Predicted share of a run, as of when it was queued. */
   readonly costMs: number
   state: 'waiting' | 'running' | 'settled' = 'waiting'
+  /** Where it waits, or waited last. */
+  queue: Queue | undefined
+  /** Where it is among those whose deadline is watched. */
+  place = -1
   /** How many runs were lost with their worker. */
   losses = 0
   readonly #claim: Claim
   readonly #resolve: (outcome: Done | Refusal) => void
-  #cancelTimer: (() => void) | undefined
+  #watch: { delete(job: Job): void } | undefined
 
   constructor(
     work: Work,
@@ -63,8 +68,9 @@ export class Job {
     this.#resolve = resolve
   }
 
-  timedBy(cancelTimer: () => void): void {
-    this.#cancelTimer = cancelTimer
+  /** `watch` is told when it is settled. */
+  watchedBy(watch: { delete(job: Job): void }): void {
+    this.#watch = watch
   }
 
   begin(): void {
@@ -79,7 +85,7 @@ export class Job {
   settle(outcome: Done | Refusal): void {
     if (this.state === 'settled') return
     this.state = 'settled'
-    this.#cancelTimer?.()
+    this.#watch?.delete(this)
     this.#resolve(outcome)
   }
 }

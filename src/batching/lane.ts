@@ -10,6 +10,7 @@ import type { Program } from '../core/signature.ts'
 import type { Accounts } from './accounts.ts'
 import { Admission, retryAfterS, type Applicant } from './admission.ts'
 import type { Curve } from './curve.ts'
+import { Expiry } from './expiry.ts'
 import { Job, type Claim, type Done } from './job.ts'
 import { isBetter, offerOf, type Offer, type Wait } from './offer.ts'
 import type { Moment, Policy } from './policy.ts'
@@ -54,6 +55,7 @@ export class Lane {
   readonly #admission: Admission
   readonly #rescue: Rescue
   readonly #suspects: Suspects
+  readonly #expiry: Expiry
 
   constructor(options: LaneOptions) {
     const { accounts, clock } = options
@@ -62,6 +64,7 @@ export class Lane {
     this.#admission = new Admission({ ...options, queues: this.#queues })
     this.#rescue = new Rescue(options)
     this.#suspects = new Suspects(clock)
+    this.#expiry = new Expiry(clock, (job) => this.#giveUp(job, tooLate()))
   }
 
   /** Rows waiting, over all keys. */
@@ -146,8 +149,7 @@ export class Lane {
   #makeRoom(claim: Claim): void {
     if (this.rows < this.#options.maxQueueRows) return
     const victim = this.#admission.victimOf(claim)
-    if (victim)
-      this.#giveUp(victim.queue, victim.job, refuse('overloaded', 'requests with more right to its place came'))
+    if (victim) this.#giveUp(victim.job, refuse('overloaded', 'requests with more right to its place came'))
   }
 
   #enqueue({ claim, queue, rows }: Applicant, work: Work, resolve: (outcome: Done | Refusal) => void): void {
@@ -156,15 +158,16 @@ export class Lane {
     const costMs = this.#admission.costMs(queue, rows, claim.deadline - queuedAt)
     const job = new Job(work, claim, { account: accounts.of(claim.caller), queuedAt, costMs }, resolve)
     this.#queues.push(queue, job)
-    job.timedBy(clock.after(claim.deadline - queuedAt, () => this.#giveUp(queue, job, tooLate())))
-    claim.onGone(() => this.#giveUp(queue, job, hungUp()))
+    job.watchedBy(this.#expiry)
+    this.#expiry.add(job, queuedAt)
+    claim.onGone(() => this.#giveUp(job, hungUp()))
     planner.poke(this)
   }
 
-  #giveUp(queue: Queue, job: Job, refusal: Refusal): void {
+  #giveUp(job: Job, refusal: Refusal): void {
     const waited = job.state === 'waiting'
     job.settle(refusal)
-    if (waited) this.#queues.forget(queue, job)
+    if (waited) this.#queues.forget(job.queue!, job)
   }
 
   /** The best batch this lane could run, given when an executor can start. */
@@ -192,7 +195,7 @@ export class Lane {
   #take(queue: Queue, { rows, finishAt }: { rows: number; finishAt: number }, { now, startAt }: Moment): Attempt {
     // Where nothing is predicted, nothing is given up.
     const hopeless = finishAt === -Infinity ? [] : queue.hopeless(startAt, finishAt)
-    for (const job of hopeless) this.#giveUp(queue, job, givenUp())
+    for (const job of hopeless) this.#giveUp(job, givenUp())
     queue.lastRunAt = now
     const { program, policy } = this.#options
     // No row may join a request whose rows are not known to be independent: room for none takes just the one.
@@ -207,7 +210,7 @@ export class Lane {
 
   /** Nothing that waits will be run. */
   clear(refusal: Refusal): void {
-    for (const queue of this.#queues.busy) for (const job of queue.all) this.#giveUp(queue, job, refusal)
+    for (const queue of this.#queues.busy) for (const job of queue.all) this.#giveUp(job, refusal)
     for (let attempt = this.#rescue.next(); attempt; attempt = this.#rescue.next())
       for (const job of attempt.jobs) job.settle(refusal)
   }
