@@ -33,6 +33,7 @@ export const maxSlotBytes = 2 ** 30
 
 // Words of a frame: inputs, outputs, rows, rows in a run, then the tensors.
 const headWords = 4
+const rowsWord = 2
 const tensorWords = 5 + maxRank
 
 /** How large a slot becomes that has to hold so much: slots grow seldom, and do not shrink. */
@@ -53,17 +54,56 @@ export function writeFrame(slot: SlotMemory, { rows, runRows, inputs, outputs }:
   const words = new Int32Array(slot, 0, frameHeadBytes(inputs.length + outputs.length) / 4)
   words[0] = inputs.length
   words[1] = outputs.length
-  words[2] = rows
+  words[rowsWord] = rows
   words[3] = runRows
   let at = headWords
   for (const tensor of inputs) at = writePlaced(words, at, tensor)
   for (const tensor of outputs) at = writePlaced(words, at, tensor)
 }
 
-export function readFrame(slot: SlotMemory): Frame {
+/** So many frames of one slot are remembered. */
+const mostKnown = 256
+
+/**
+ * Reads the frames of one slot. Batches of the same rows mostly have the same frame, and it comes as the same object then,
+ * so that what was made of it can be kept with it.
+ */
+export class FrameReader {
+  readonly #slot: SlotMemory
+  /** By rows. */
+  readonly #known = new Map<number, { readonly words: Int32Array; readonly frame: Frame }>()
+
+  constructor(slot: SlotMemory) {
+    this.#slot = slot
+  }
+
+  read(): Frame {
+    const words = wordsIn(this.#slot)
+    const rows = words[rowsWord]!
+    const last = this.#known.get(rows)
+    if (last && areEqual(last.words, words)) return last.frame
+    const frame = frameIn(words)
+    if (this.#known.size >= mostKnown) this.#known.clear()
+    this.#known.set(rows, { words: words.slice(), frame })
+    return frame
+  }
+}
+
+function areEqual(a: Int32Array, b: Int32Array): boolean {
+  let i = a.length === b.length ? 0 : -1
+  while (i >= 0 && i < a.length && a[i] === b[i]) i++
+  return i === a.length
+}
+
+/** All words of the frame in a slot. */
+function wordsIn(slot: SlotMemory): Int32Array {
   // A view without a length would ask growable memory for its own at every access.
-  const [inputs = 0, outputs = 0, rows = 0, runRows = 0] = new Int32Array(slot, 0, headWords)
-  const words = new Int32Array(slot, 0, frameHeadBytes(inputs + outputs) / 4)
+  const head = new Int32Array(slot, 0, headWords)
+  return new Int32Array(slot, 0, headWords + (head[0]! + head[1]!) * tensorWords)
+}
+
+function frameIn(words: Int32Array): Frame {
+  const [inputs = 0, outputs = 0, rows = 0, runRows = 0] = words
   const placed = (_: unknown, i: number) => readPlaced(words, headWords + i * tensorWords)
   const tensors = Array.from({ length: inputs + outputs }, placed)
   return { rows, runRows, inputs: tensors.slice(0, inputs), outputs: tensors.slice(inputs) }

@@ -4,7 +4,7 @@
  */
 import { systemClock } from '../../core/clock.ts'
 import type { Loaded, LoadOrder, Mail, Port, Task } from '../channel.ts'
-import { readFrame } from '../frame.ts'
+import { FrameReader, type SlotMemory } from '../frame.ts'
 import { comeBack } from './priority.ts'
 import { Session } from './session.ts'
 
@@ -44,7 +44,7 @@ function loadedBy({ graph, device }: Session): Loaded {
 
 async function run(port: Port, task: Task, session: Session | string): Promise<void> {
   const { memory } = task
-  const frame = readFrame(memory)
+  const frame = readerOf(memory).read()
   const startedAt = systemClock.now()
   let mail: Mail | undefined
   try {
@@ -57,6 +57,14 @@ async function run(port: Port, task: Task, session: Session | string): Promise<v
     mail = { failed: messageOf(error) }
   }
   port.finish(task, { computeMs: systemClock.now() - startedAt, mail })
+}
+
+const readers = new WeakMap<SlotMemory, FrameReader>()
+
+function readerOf(slot: SlotMemory): FrameReader {
+  let reader = readers.get(slot)
+  if (!reader) readers.set(slot, (reader = new FrameReader(slot)))
+  return reader
 }
 
 function messageOf(error: unknown): string {

@@ -28,12 +28,20 @@ const datatypeOf: Readonly<Record<string, Datatype>> = {
 }
 const typeOf = Object.fromEntries(Object.entries(datatypeOf).map(([type, datatype]) => [datatype, type]))
 
+/** A batch's tensors as ONNX Runtime takes them, by name. */
+interface Binding {
+  readonly slot: SlotMemory
+  readonly feeds: Readonly<Record<string, OrtTensor>>
+  readonly fetches: Readonly<Record<string, OrtTensor | null>>
+}
+
 export class Session {
   readonly graph: Graph
   readonly device: Device
   readonly #session: OrtSession
   /** Where there is a device that may be lost, the first run that went well is kept. */
   readonly #keepsProof: boolean
+  readonly #bindings = new WeakMap<Frame, Binding>()
   #proof: { readonly frame: Frame; readonly slot: SlotMemory } | undefined
 
   private constructor(session: OrtSession, device: Device, mayLoseDevice: boolean) {
@@ -84,6 +92,20 @@ export class Session {
   }
 
   async #call(frame: Frame, slot: SlotMemory): Promise<Mailed[]> {
+    const { outputs } = this.graph
+    const { feeds, fetches } = this.#bindingOf(frame, slot)
+    const results = await this.#session.run(feeds, fetches)
+    return frame.outputs.flatMap(({ port, offset }, output) => {
+      if (offset >= 0) return []
+      const { dims, data } = results[outputs[port]!.name]!
+      return [{ output, shape: dims, data: dataOf(data) }]
+    })
+  }
+
+  /** Tensors that lie in a slot need not be made again for another batch of the same frame. */
+  #bindingOf(frame: Frame, slot: SlotMemory): Binding {
+    const known = this.#bindings.get(frame)
+    if (known?.slot === slot) return known
     const { inputs, outputs } = this.graph
     const feeds: Record<string, OrtTensor> = {}
     const fetches: Record<string, OrtTensor | null> = {}
@@ -91,12 +113,10 @@ export class Session {
     for (const placed of frame.outputs) {
       fetches[outputs[placed.port]!.name] = placed.offset < 0 ? null : tensorAt(slot, placed)
     }
-    const results = await this.#session.run(feeds, fetches)
-    return frame.outputs.flatMap(({ port, offset }, output) => {
-      if (offset >= 0) return []
-      const { dims, data } = results[outputs[port]!.name]!
-      return [{ output, shape: dims, data: dataOf(data) }]
-    })
+    const binding = { slot, feeds, fetches }
+    // Strings are copied out of the slot.
+    if (frame.inputs.every(isNumeric)) this.#bindings.set(frame, binding)
+    return binding
   }
 
   async release(): Promise<void> {
