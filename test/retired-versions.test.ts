@@ -39,7 +39,7 @@ suite('a version that is retired', { concurrency: 2 }, () => {
     assert.deepEqual([runtime.deployments, runtime.bytes], [{}, 0])
     assert.equal(runtime.pools.get(defaultPool)![0]!.takes(version.program), false)
     assert.equal(deployment.refused()!.code, 'not_ready')
-    deployment.use()
+    deployment.use(0)
     assert.equal(deployment.state, 'unloaded')
     assert.equal(await runtime.retire(deployment.id), undefined)
   })

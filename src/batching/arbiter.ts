@@ -80,8 +80,7 @@ export class Arbiter implements Planner {
     })
   }
 
-  momentFor(lane: Lane): Moment {
-    const now = this.#clock.now()
+  momentFor(lane: Lane, now: number): Moment {
     let startAt = Infinity
     let isIdle = false
     for (const executor of this.#executors) {

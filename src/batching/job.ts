@@ -28,6 +28,14 @@ export interface Done {
   readonly computeMs: number
 }
 
+/** What is known of a job when it is queued. */
+export interface JobFacts {
+  readonly account: Account
+  readonly queuedAt: number
+  /** Predicted share of a run. */
+  readonly costMs: number
+}
+
 /** Settled once; whatever comes later is ignored. */
 export class Job {
   readonly work: Work
@@ -53,7 +61,7 @@ export class Job {
   constructor(
     work: Work,
     claim: Claim,
-    { account, queuedAt, costMs }: { readonly account: Account; readonly queuedAt: number; readonly costMs: number },
+    { account, queuedAt, costMs }: JobFacts,
     resolve: (outcome: Done | Refusal) => void,
   ) {
     const { requestId, deadline, priority } = claim
@@ -71,6 +79,11 @@ export class Job {
   /** `watch` is told when it is settled. */
   watchedBy(watch: { delete(job: Job): void }): void {
     this.#watch = watch
+  }
+
+  /** Calls back at most once, when nobody waits for it any more. */
+  onGone(callback: () => void): void {
+    this.#claim.onGone(callback)
   }
 
   begin(): void {

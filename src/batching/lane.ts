@@ -11,7 +11,7 @@ import type { Accounts } from './accounts.ts'
 import { Admission, retryAfterS, type Applicant } from './admission.ts'
 import type { Curve } from './curve.ts'
 import { Expiry } from './expiry.ts'
-import { Job, type Claim, type Done } from './job.ts'
+import { Job, type Claim, type Done, type JobFacts } from './job.ts'
 import { isBetter, offerOf, type Offer, type Wait } from './offer.ts'
 import type { Moment, Policy } from './policy.ts'
 import type { Queue } from './queue.ts'
@@ -23,8 +23,8 @@ import { Suspects } from './suspects.ts'
 export interface Planner {
   /** Tells that there is something to decide. */
   poke(lane: Lane): void
-  /** What the lane can count on at the moment. */
-  momentFor(lane: Lane): Moment
+  /** What the lane can count on at the moment, which is `now`. */
+  momentFor(lane: Lane, now: number): Moment
 }
 
 /** What has the workers that run a lane's batches, or brings them when they are asked for. */
@@ -32,7 +32,7 @@ export interface Host {
   /** Why nothing can be run, if it will not be soon either. */
   refused(): Refusal | undefined
   /** Told that a request has come. */
-  use(): void
+  use(now: number): void
   /** When a batch could be run; `now` if at once. */
   readyAt(now: number): number
 }
@@ -97,10 +97,11 @@ export class Lane {
   /** Asked from the request's head, before its body is paid for. */
   reserve(claim: Claim): Refusal | undefined {
     const { host, clock } = this.#options
+    const now = clock.now()
     const applicant = this.#admission.stranger(claim)
-    host.use()
-    const refusal = host.refused() ?? this.#refusalOf(claim, applicant)
-    if (refusal && applicant) this.#admission.count(applicant, clock.now())
+    host.use(now)
+    const refusal = host.refused() ?? this.#refusalOf(claim, applicant, now)
+    if (refusal && applicant) this.#admission.count(applicant, now)
     return refusal
   }
 
@@ -114,12 +115,12 @@ export class Lane {
     const queue = this.#queues.of(work.key, this.#apart(claim))
     const applicant = { claim, queue, rows: work.rows }
     this.#admission.count(applicant, now)
-    host.use()
-    const refusal = host.refused() ?? this.#refusalOf(claim, applicant)
+    host.use(now)
+    const refusal = host.refused() ?? this.#refusalOf(claim, applicant, now)
     if (refusal) return Promise.resolve(refusal)
     this.#makeRoom(claim)
     return new Promise((resolve) => {
-      this.#enqueue(applicant, work, resolve)
+      this.#enqueue(new Job(work, claim, this.#factsOf(applicant, now), resolve), queue)
     })
   }
 
@@ -136,13 +137,12 @@ export class Lane {
     return this.#suspects.has(caller) ? `caller ${caller}` : undefined
   }
 
-  #refusalOf(claim: Claim, applicant: Applicant | undefined): Refusal | undefined {
-    const now = this.#options.clock.now()
+  #refusalOf(claim: Claim, applicant: Applicant | undefined, now: number): Refusal | undefined {
     const readyAt = this.readyAt(now)
     if (readyAt > now && readyAt > claim.deadline) return notLoaded(readyAt - now)
     const full = this.#admission.full(claim)
     if (full || !applicant) return full
-    return this.#admission.late(applicant, this.#options.planner.momentFor(this))
+    return this.#admission.late(applicant, this.#options.planner.momentFor(this, now))
   }
 
   /** In a full queue somebody else has to give way. */
@@ -152,16 +152,17 @@ export class Lane {
     if (victim) this.#giveUp(victim.job, refuse('overloaded', 'requests with more right to its place came'))
   }
 
-  #enqueue({ claim, queue, rows }: Applicant, work: Work, resolve: (outcome: Done | Refusal) => void): void {
-    const { clock, accounts, planner } = this.#options
-    const queuedAt = clock.now()
-    const costMs = this.#admission.costMs(queue, rows, claim.deadline - queuedAt)
-    const job = new Job(work, claim, { account: accounts.of(claim.caller), queuedAt, costMs }, resolve)
+  #factsOf({ claim, queue, rows }: Applicant, now: number): JobFacts {
+    const costMs = this.#admission.costMs(queue, rows, claim.deadline - now)
+    return { account: this.#options.accounts.of(claim.caller), queuedAt: now, costMs }
+  }
+
+  #enqueue(job: Job, queue: Queue): void {
     this.#queues.push(queue, job)
     job.watchedBy(this.#expiry)
-    this.#expiry.add(job, queuedAt)
-    claim.onGone(() => this.#giveUp(job, hungUp()))
-    planner.poke(this)
+    this.#expiry.add(job, job.queuedAt)
+    job.onGone(() => this.#giveUp(job, hungUp()))
+    this.#options.planner.poke(this)
   }
 
   #giveUp(job: Job, refusal: Refusal): void {

@@ -28,6 +28,8 @@ export class Rate {
   }
 
   at(now: number): number {
+    // As when something has just been added.
+    if (now === this.#at) return this.#value
     return this.#value * Math.exp((this.#at - now) / this.#memoryMs)
   }
 

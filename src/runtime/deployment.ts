@@ -100,7 +100,7 @@ export class Deployment {
 
   /** Whether a batch could be run now. */
   get isReady(): boolean {
-    return this.#instances.some(({ worker }) => worker !== undefined)
+    return this.#instances.some(hasWorker)
   }
 
   /** Whether it must not be unloaded. */
@@ -167,12 +167,11 @@ export class Deployment {
   }
 
   /** Somebody asks for it. */
-  use(): void {
-    const { clock, events } = this.options
-    this.usedAt = clock.now()
+  use(now: number): void {
+    this.usedAt = now
     if (this.state !== 'unloaded' || this.refused()) return
     this.state = 'wanted'
-    events.onWanted(this)
+    this.options.events.onWanted(this)
   }
 
   /** Nobody asks for it any more, and it was not loaded. */
@@ -316,6 +315,10 @@ export class Deployment {
     this.loadedAt = now
     this.#failedAt = -Infinity
   }
+}
+
+function hasWorker({ worker }: Instance): boolean {
+  return worker !== undefined
 }
 
 const over = 'it is no longer served'
