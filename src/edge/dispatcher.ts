@@ -99,9 +99,12 @@ export class Dispatcher {
     const reply = new Reply(exchange, requestId, this.#cors?.fields(headers) ?? noFields)
     try {
       const operation = flaw ? undefined : findOperation(exchange.target, exchange.host)
-      const peer = clientOf(this.#around.serving.screen(headers, exchange.origin, exchange.peer))
+      const client = this.#around.serving.screen(headers, exchange.origin, exchange.peer)
+      // That of a connection has this form already.
+      const peer = client === exchange.peer ? client : clientOf(client)
       if (!operation) this.#handleOddity(exchange, reply, flaw)
-      else if (isInference(operation, exchange.method)) this.#handleInfer(exchange, { ...operation, peer }, reply)
+      else if (isInference(operation, exchange.method))
+        this.#handleInfer(exchange, { address: operation.address, peer }, reply)
       else
         this.#handleQuestion(exchange, { ...operation, peer }, reply).catch((error: unknown) =>
           reply.refusal(this.#defect(error, requestId)),
@@ -118,7 +121,7 @@ export class Dispatcher {
     else reply.refusal(noSuchPath())
   }
 
-  #handleInfer(exchange: Exchange, asked: Asked<Inference>, reply: Reply): void {
+  #handleInfer(exchange: Exchange, asked: Inferring, reply: Reply): void {
     if (!accepts(exchange.headers.accept, inferTypes)) reply.refusal(notAcceptable())
     else
       this.#infer(exchange, asked, reply).catch((error: unknown) => reply.refusal(this.#defect(error, reply.requestId)))
@@ -172,7 +175,7 @@ export class Dispatcher {
     }
   }
 
-  async #infer(exchange: Exchange, { address, peer }: Asked<Inference>, reply: Reply): Promise<void> {
+  async #infer(exchange: Exchange, { address, peer }: Inferring, reply: Reply): Promise<void> {
     const { serving } = this.#around
     const { deadlineMs, body } = this.#options
     const { requestId } = reply
@@ -249,6 +252,8 @@ export class Dispatcher {
 
 /** An operation, and whose request it is. */
 type Asked<O extends Operation> = O & { readonly peer: string }
+
+type Inferring = Pick<Asked<Inference>, 'address' | 'peer'>
 
 /** What an address stands for to a caller, or why for nothing. */
 function find({ steps: { router, access } }: Serving, caller: Caller, { kind, address }: ModelQuestion): unknown {

@@ -70,8 +70,24 @@ export function allowOf(kind: Operation['kind']): string {
 /** What may be done somewhere. */
 export const allMethods = 'GET, HEAD, POST, OPTIONS'
 
+/** What targets mean that came before: requests mostly say again what others have said. */
+const known = new Map<string, { readonly host: string; readonly operation: Operation | undefined }>()
+/** Clients choose them. */
+const mostKnown = 1_024
+const longestKnown = 256
+
 /** What a request's target means; undefined if it cannot be a path of ours. Whether anything is there is for the router. */
 export function findOperation(target: string, host: string): Operation | undefined {
+  const last = known.get(target)
+  if (last?.host === host) return last.operation
+  const operation = readOperation(target, host)
+  if (target.length + host.length > longestKnown) return operation
+  if (known.size >= mostKnown) known.clear()
+  known.set(target, { host, operation })
+  return operation
+}
+
+function readOperation(target: string, host: string): Operation | undefined {
   const isAbsolute = !target.startsWith('/')
   const url = isAbsolute ? /^https?:\/\/([^/?#]*)(\/[^?#]*)?/i.exec(target) : undefined
   if (isAbsolute && !url) return undefined
