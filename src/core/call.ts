@@ -51,9 +51,9 @@ export interface Call {
   readonly gone: boolean
   /**
    * Reads the body, once, until `deadline` at the latest, and decodes it as it comes. The tensors lie in memory that the edge takes back when the answer
-   * is known.
+   * is known. At once, if all of the body is there.
    */
-  read(contract: Signature, deadline: number): Promise<InferRequest | Refusal>
+  read(contract: Signature, deadline: number): InferRequest | Refusal | Promise<InferRequest | Refusal>
   /** Calls back at most once, when the client hangs up before its answer is written. */
   onGone(callback: () => void): void
 }

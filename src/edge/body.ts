@@ -26,16 +26,20 @@ export interface Reading<T> {
   readonly expired: () => Refusal
 }
 
-/** Reads the body of an exchange. Settles as soon as the outcome is known, which may be before its end. */
-export function readBody<T>(exchange: Exchange, reading: Reading<T>, tools: BodyTools): Promise<T | Refusal> {
-  // It may have done so while somebody was asked who it is.
-  if (exchange.gone) return Promise.resolve(hungUp())
-  return new Promise((resolve) => {
-    const reader = new BodyReader(exchange, reading, tools, resolve)
-    exchange.onGone(() => reader.finish(hungUp()))
-    tools.sweep.add(reader)
-    exchange.read(reader)
-  })
+/**
+ * Reads the body of an exchange. Settles as soon as the outcome is known, which may be before its end; it is known at once
+ * where all of a small body has come with the head.
+ */
+export function readBody<T extends object>(
+  exchange: Exchange,
+  reading: Reading<T>,
+  tools: BodyTools,
+): T | Refusal | Promise<T | Refusal> {
+  const reader = new BodyReader(exchange, reading, tools)
+  // It may have gone while somebody was asked who it is.
+  if (!exchange.gone) exchange.read(reader)
+  if (exchange.gone) reader.finish(hungUp())
+  return reader.outcome ?? reader.wait()
 }
 
 function hungUp(): Refusal {
@@ -45,13 +49,15 @@ function hungUp(): Refusal {
 /** Small bodies grow as they like. */
 const freelyInflated = 1_048_576
 
-class BodyReader<T> implements BodySink, Expiring {
+class BodyReader<T extends object> implements BodySink, Expiring {
   readonly expiresAt: number
+  /** The first one counts. */
+  outcome: T | Refusal | undefined
   readonly #exchange: Exchange
   readonly #decoder: Decoder<T>
   readonly #expired: () => Refusal
   readonly #tools: BodyTools
-  readonly #resolve: (outcome: T | Refusal) => void
+  #resolve: ((outcome: T | Refusal) => void) | undefined
   readonly #inflater: Transform | undefined
   /** Chunks for which there was no turn yet. */
   readonly #late: Uint8Array[] = []
@@ -59,20 +65,18 @@ class BodyReader<T> implements BodySink, Expiring {
   #inflated = 0
   /** Whether all of the body is decoded or late. */
   #isAll = false
-  #isFinished = false
 
-  constructor(exchange: Exchange, reading: Reading<T>, tools: BodyTools, resolve: (outcome: T | Refusal) => void) {
+  constructor(exchange: Exchange, reading: Reading<T>, tools: BodyTools) {
     this.expiresAt = reading.expiresAt
     this.#exchange = exchange
     this.#decoder = reading.decoder
     this.#expired = reading.expired
     this.#tools = tools
-    this.#resolve = resolve
     this.#inflater = reading.encoding && this.#inflate(reading.encoding)
   }
 
   data(chunk: Uint8Array): void {
-    if (this.#isFinished) return
+    if (this.outcome) return
     const { maxBytes } = this.#tools.limits
     this.#received += chunk.length
     if (this.#received > maxBytes) this.finish(tooLarge(maxBytes))
@@ -81,7 +85,7 @@ class BodyReader<T> implements BodySink, Expiring {
   }
 
   end(): void {
-    if (this.#isFinished) return
+    if (this.outcome) return
     if (this.#inflater) this.#inflater.end()
     else this.#all()
   }
@@ -90,13 +94,20 @@ class BodyReader<T> implements BodySink, Expiring {
     this.finish(this.#expired())
   }
 
-  /** The first outcome counts. */
+  /** Settles once the outcome is known, which is not yet. */
+  wait(): Promise<T | Refusal> {
+    this.#exchange.onGone(() => this.finish(hungUp()))
+    this.#tools.sweep.add(this)
+    return new Promise((resolve) => (this.#resolve = resolve))
+  }
+
   finish(outcome: T | Refusal): void {
-    if (this.#isFinished) return
-    this.#isFinished = true
-    this.#tools.sweep.delete(this)
+    if (this.outcome) return
+    this.outcome = outcome
     this.#inflater?.destroy()
     this.#late.length = 0
+    if (!this.#resolve) return
+    this.#tools.sweep.delete(this)
     this.#resolve(outcome)
   }
 
@@ -122,7 +133,7 @@ class BodyReader<T> implements BodySink, Expiring {
   }
 
   #decode(chunk: Uint8Array): void {
-    if (this.#isFinished) return
+    if (this.outcome) return
     if (this.#late.length === 0 && this.#tools.turns.take(chunk.length)) {
       this.#write(chunk)
       return
@@ -142,7 +153,7 @@ class BodyReader<T> implements BodySink, Expiring {
       this.#late.shift()
       this.#write(chunk)
     }
-    if (this.#isFinished) return
+    if (this.outcome) return
     if (this.#isAll) this.#conclude()
     else this.#resume()
   }
@@ -158,7 +169,7 @@ class BodyReader<T> implements BodySink, Expiring {
   }
 
   #conclude(): void {
-    if (this.#isFinished) return
+    if (this.outcome) return
     const outcome = this.#decoder.end()
     if (outcome) {
       this.finish(outcome)
@@ -174,7 +185,7 @@ class BodyReader<T> implements BodySink, Expiring {
   }
 
   #resume(): void {
-    if (this.#isFinished) return
+    if (this.outcome) return
     if (this.#inflater?.isPaused() && this.#late.length === 0) this.#inflater.resume()
     if (!this.#inflater?.writableNeedDrain) this.#exchange.resume()
   }

@@ -73,10 +73,10 @@ export class HttpCall implements Call {
     this.#exchange.onGone(callback)
   }
 
-  read(contract: Signature, deadline: number): Promise<InferRequest | Refusal> {
+  read(contract: Signature, deadline: number): InferRequest | Refusal | Promise<InferRequest | Refusal> {
     const { limits, decoding: options } = this.#tools
     const framing = readFraming(this.#exchange.headers, limits)
-    if (isRefusal(framing)) return Promise.resolve(framing)
+    if (isRefusal(framing)) return framing
     const plan = { ...framing, options, lease: this.#lease }
     const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new FamiliarDecoder(plan, contract)
     const { encoding } = framing
