@@ -31,7 +31,7 @@ const connectionOptions = z.strictObject({
     .min(0)
     .default(16)
     .describe(
-      'Requests that wait on an HTTP/1.1 connection because they were sent ahead of the answers before them. Beyond it the connection ends when those are answered.',
+      'With `http1: node`, requests that wait on a connection because they were sent ahead of the answers before them; beyond it the connection ends when those are answered. `lean` parses nothing ahead, and stops reading instead.',
     ),
   maxTurnMs: milliseconds
     .default(10)
@@ -45,7 +45,7 @@ const connectionOptions = z.strictObject({
 })
 
 const headOptions = z.strictObject({
-  maxBytes: z.int().min(1_024).default(16_384).describe('Largest request head. Beyond it: 431.'),
+  maxBytes: z.int().min(1_024).default(16_384).describe('Largest request head, line ends included. Beyond it: 431.'),
   maxFields: z.int().min(8).max(1_000).default(100).describe('Most fields in a request head. Beyond it: 431.'),
   timeoutMs: milliseconds.default(10_000).describe('Time to send a request head. Beyond it: 408.'),
 })
@@ -226,7 +226,7 @@ export const edgeOptions = z.strictObject({
     .enum(['lean', 'node'])
     .default('lean')
     .describe(
-      "What serves HTTP/1.1. `lean` is Penstock's own, on sockets and the parser of Node's core; `node` is `node:http`. They serve the same; `lean` does so with less CPU and memory.",
+      "What serves HTTP/1.1: `lean`, on bare sockets with the parser of Node's core, or `node`, which is `node:http`. They serve the same; `lean` takes less CPU and memory for it.",
     ),
   http2: http2Options.prefault({}).describe('HTTP/2.'),
   cors: corsOptions.optional().describe('Lets pages of other origins call from a browser. Without it none may.'),
