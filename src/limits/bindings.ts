@@ -5,7 +5,7 @@ import type { Bucket } from '../core/gcra.ts'
 import { matcherOf } from '../core/glob.ts'
 import type { Priority } from '../core/priority.ts'
 import type { Cap, CapRule } from './caps.ts'
-import { capPolicy, ratePolicy } from './fields.ts'
+import { capPolicy, LimitFields, ratePolicy } from './fields.ts'
 import { periods, type Dimension, type RuleOptions } from './options.ts'
 import type { Demand, Quota, RateRule, Store } from './quota.ts'
 
@@ -28,6 +28,8 @@ export interface Binding {
   readonly quotas: readonly Quota[]
   /** The RateLimit-Policy field. */
   readonly policies: string
+  /** Of answers. */
+  readonly fields: LimitFields
 }
 
 type Rule = (RateRule | CapRule) & { readonly fits: (asked: Asked) => boolean }
@@ -73,12 +75,14 @@ export class Bindings {
     const [requests, later] = [true, false].map((counts) =>
       quotas.filter(({ rule }) => (rule.cost === 'request') === counts),
     ) as [Quota[], Quota[]]
+    const policies = fitting.map(({ policy }) => policy).join(', ')
     return {
       caps,
       requests: requests.map((quota) => ({ quota, units: 1, store: this.#storeOf(quota.rule) })),
       later,
       quotas,
-      policies: fitting.map(({ policy }) => policy).join(', '),
+      policies,
+      fields: new LimitFields(policies),
     }
   }
 

@@ -34,9 +34,45 @@ export interface Standing {
   readonly waitMs: number | undefined
 }
 
-export function limitFields(policies: string, { name, left, waitMs }: Standing): readonly string[] {
-  const time = waitMs === undefined ? '' : `;t=${waitMs === 0 ? 0 : seconds(waitMs)}`
-  return ['ratelimit-policy', policies, 'ratelimit', `"${name}";r=${whole(Math.max(0, left))}${time}`]
+function limitFields(policies: string, { name, left, waitMs }: Standing): readonly string[] {
+  return fieldsOf(policies, name, unitsOf(left), waitOf(waitMs))
+}
+
+/** The fields of answers under the same policies: made anew only where they say something else than the last. */
+export class LimitFields {
+  readonly #policies: string
+  #name = ''
+  #units = -1
+  #waitS: number | undefined
+  #fields: readonly string[] = []
+
+  constructor(policies: string) {
+    this.#policies = policies
+  }
+
+  of({ name, left, waitMs }: Standing): readonly string[] {
+    const units = unitsOf(left)
+    const waitS = waitOf(waitMs)
+    if (name === this.#name && units === this.#units && waitS === this.#waitS) return this.#fields
+    this.#name = name
+    this.#units = units
+    this.#waitS = waitS
+    this.#fields = fieldsOf(this.#policies, name, units, waitS)
+    return this.#fields
+  }
+}
+
+function fieldsOf(policies: string, name: string, units: number, waitS: number | undefined): readonly string[] {
+  const time = waitS === undefined ? '' : `;t=${waitS}`
+  return ['ratelimit-policy', policies, 'ratelimit', `"${name}";r=${units}${time}`]
+}
+
+function unitsOf(left: number): number {
+  return whole(Math.max(0, left))
+}
+
+function waitOf(waitMs: number | undefined): number | undefined {
+  return waitMs === undefined || waitMs === 0 ? waitMs : seconds(waitMs)
 }
 
 export function reached({ name, shown }: RateRule, policies: string, left: number, waitMs: number): Refusal {

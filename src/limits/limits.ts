@@ -59,10 +59,11 @@ export class Limits {
     const binding = this.#bindings.of(asking)
     const { caps, requests, later, quotas } = binding
     if (caps.length === 0 && quotas.length === 0) return noPermit
-    const refusal = this.#crowded(binding) ?? (later.length > 0 ? this.#taking.look(later, binding) : undefined)
+    const now = this.#clock.now()
+    const refusal = this.#crowded(binding) ?? (later.length > 0 ? this.#taking.look(later, binding, now) : undefined)
     if (refusal) return refusal
     this.#caps.enter(caps)
-    const taken = requests.length === 0 ? requests : this.#taking.take(requests, binding)
+    const taken = requests.length === 0 ? requests : this.#taking.take(requests, binding, now)
     return taken instanceof Promise
       ? taken.then((outcome) => this.#permit(binding, outcome))
       : this.#permit(binding, taken)

@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.ts'
 import { isRefusal, type Refusal } from '../core/refusal.ts'
 import type { Binding } from './bindings.ts'
 import type { Caps } from './caps.ts'
-import { limitFields, type Standing } from './fields.ts'
+import type { Standing } from './fields.ts'
 import type { Demand } from './quota.ts'
 import type { Taking } from './taking.ts'
 
@@ -59,7 +59,7 @@ export class HeldPermit implements Permit {
     const demands = later.map((quota) => {
       return this.#taking.demand(quota, quota.rule.cost === 'row' ? rows : (predict() ?? 0))
     })
-    const taken = this.#taking.take(demands, this.#binding)
+    const taken = this.#taking.take(demands, this.#binding, this.#clock.now())
     return taken instanceof Promise ? taken.then((outcome) => this.#keep(outcome)) : this.#keep(taken)
   }
 
@@ -81,10 +81,7 @@ export class HeldPermit implements Permit {
   }
 
   fields(): readonly string[] {
-    const { policies } = this.#binding
-    const standings = this.#standings()
-    const tightest = standings.reduce((least, each) => (each.share < least.share ? each : least))
-    return limitFields(policies, tightest)
+    return this.#binding.fields.of(this.#tightest())
   }
 
   #keep(taken: readonly Demand[] | Refusal): Refusal | undefined {
@@ -103,18 +100,25 @@ export class HeldPermit implements Permit {
     this.#charged = []
   }
 
-  #standings(): (Standing & { readonly share: number })[] {
+  /** The limit of which the least part is left. */
+  #tightest(): Standing {
     const now = this.#clock.now()
     const { quotas, caps } = this.#binding
-    const rates = quotas.map((quota) => {
+    let tightest: Standing = { name: '', left: 0, waitMs: undefined }
+    let least = Infinity
+    for (const quota of quotas) {
       const { name, bucket } = quota.rule
       const left = this.#taking.left(quota, now)
-      return { name, left, waitMs: (bucket.burst - left) * bucket.msPerUnit, share: left / bucket.burst }
-    })
-    const places = caps.map(({ rule, key }) => {
+      if (left / bucket.burst >= least) continue
+      least = left / bucket.burst
+      tightest = { name, left, waitMs: (bucket.burst - left) * bucket.msPerUnit }
+    }
+    for (const { rule, key } of caps) {
       const left = this.#caps.left(rule, key)
-      return { name: rule.name, left, waitMs: undefined, share: left / rule.most }
-    })
-    return [...rates, ...places]
+      if (left / rule.most >= least) continue
+      least = left / rule.most
+      tightest = { name: rule.name, left, waitMs: undefined }
+    }
+    return tightest
   }
 }

@@ -26,8 +26,7 @@ export class Taking {
   }
 
   /** Refuses if one of them is known to have nothing left. Asks nobody. */
-  look(quotas: readonly Quota[], binding: Binding): Refusal | undefined {
-    const now = this.#clock.now()
+  look(quotas: readonly Quota[], binding: Binding, now: number): Refusal | undefined {
     for (const quota of quotas) {
       // One that nobody can be asked about is kept elsewhere meanwhile, and what was known of it does not count.
       if (quota.rule.store !== 'local' && !this.#stores.isUp) continue
@@ -39,11 +38,11 @@ export class Taking {
   }
 
   /** Which units were taken, and from whom. */
-  take(demands: readonly Demand[], binding: Binding): Taken | Refusal | Promise<Taken | Refusal> {
-    const now = this.#clock.now()
+  take(demands: readonly Demand[], binding: Binding, now: number): Taken | Refusal | Promise<Taken | Refusal> {
     let asks = false
     let wants = demands
-    for (const [i, demand] of demands.entries()) {
+    for (let i = 0; i < demands.length; i++) {
+      const demand = demands[i]!
       const { quota, units, store } = demand
       if (units > quota.rule.bucket.burst) return this.#tooMuch(demand, binding, now)
       let waitMs = store!.waitMs(quota, units, now)
