@@ -70,6 +70,14 @@ export class VersionCounts {
   }
 }
 
+/** What was counted last, and where. */
+interface LastCounted {
+  readonly model: string
+  readonly version: string
+  readonly route: string
+  readonly counts: RequestCounts
+}
+
 /** Sizes of batches that are told apart. Clients choose their rows; beyond this many, powers of two stand for them. */
 const mostSizes = 512
 
@@ -81,6 +89,7 @@ export class Instruments {
   readonly #counts: VersionCounts[] = []
   readonly #byModel = new Map<string, Map<string, VersionCounts>>()
   readonly #registry = new Registry()
+  #last: LastCounted | undefined
 
   /** They are asked at each scrape. */
   constructor(clock: Clock, versions: () => Iterable<VersionState>, splits: SplitReading) {
@@ -95,7 +104,7 @@ export class Instruments {
   }
 
   of(model: string, version: string): VersionCounts {
-    // Asked twice in the life of each request: two look-ups are cheaper than to put a key together.
+    // Two look-ups are cheaper than to put a key together.
     const known = this.#byModel.get(model)?.get(version)
     if (known) return known
     const counts = new VersionCounts(model, version)
@@ -129,7 +138,7 @@ export class Instruments {
   }
 
   #settled({ route, model, version, outcome, instead, batchRows, queueMs, computeMs }: Journal): void {
-    const counts = this.of(model, version).by(route)
+    const counts = this.#requestsOf(model, version, route)
     increase(counts.outcomes, outcome!, 1)
     if (instead) increase(counts.fallbacks, `${instead.kind} ${instead.code}`, 1)
     if (batchRows === 0) return
@@ -138,9 +147,18 @@ export class Instruments {
   }
 
   #closed({ route, model, version, outcome, totalMs }: Journal): void {
-    const counts = this.of(model, version).by(route)
+    const counts = this.#requestsOf(model, version, route)
     counts.phases.total.record(totalMs)
     if (outcome !== 'ok') counts.failedMs += totalMs
+  }
+
+  /** Asked twice in the life of each request, mostly for the same. */
+  #requestsOf(model: string, version: string, route: string): RequestCounts {
+    const last = this.#last
+    if (last?.model === model && last.version === version && last.route === route) return last.counts
+    const counts = this.of(model, version).by(route)
+    this.#last = { model, version, route, counts }
+    return counts
   }
 
   #register(versions: () => Iterable<VersionState>): void {
