@@ -159,12 +159,15 @@ export function split(batch: Batch, slot: SlotMemory, mailed: readonly Mailed[])
     const tail = shape.slice(1)
     const perRow = elementCount(tail)
     let from = 0
-    for (const [w, work] of works.entries()) {
-      const whole = program.batched ? [work.rows, ...tail] : shape
+    let whole = shape
+    for (let w = 0; w < works.length; w++) {
+      const work = works[w]!
+      // Mostly the same as that of the one before.
+      if (program.batched && whole[0] !== work.rows) whole = [work.rows, ...tail]
       const to = from + (program.batched ? work.rows * perRow : elementCount(shape))
       const part = partOf(data, from, to)
       const own = program.padding.size === 0 ? whole : ownShape(program, work, spec, whole)
-      const share = isSameShape(own, whole) ? part : cut({ data: part, shape: whole }, own)
+      const share = own === whole || isSameShape(own, whole) ? part : cut({ data: part, shape: whole }, own)
       shares[w]!.push({ name, datatype, shape: own, data: share })
       from = to
     }
