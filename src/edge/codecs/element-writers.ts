@@ -1,6 +1,6 @@
 /** A tensor's elements as JSON, in slices: as much as the text takes at once. */
 import { isStrings, stringCount, type Strings, type TensorData } from '../../core/tensor.ts'
-import { writeFloat } from './decimals.ts'
+import { writeFloat, writeInteger } from './decimals.ts'
 import type { JsonText } from './json-text.ts'
 
 /** Where writing is: the next element, and of a long string the next byte. */
@@ -73,7 +73,23 @@ const writeDoubles = oneByOne((data: Float64Array, i, nonFinite) => {
 })
 
 const writeIntegers = oneByOne((data: Int32Array, i) => String(data[i]))
-const writeBigs = oneByOne((data: BigInt64Array, i) => String(data[i]))
+const writeLongBigs = oneByOne((data: BigInt64Array, i) => String(data[i]))
+
+/** The largest number of nine digits. */
+const longest = 999_999_999
+
+/** Mostly they are labels and counts. */
+const writeBigs: Write<BigInt64Array> = (text, data, spot, nonFinite) => {
+  const { memory, fullAt } = text
+  const last = data.length - 1
+  for (; spot.element <= last && text.at < fullAt; spot.element++) {
+    const value = Number(data[spot.element])
+    if (value > longest || value < -longest) return writeLongBigs(text, data, spot, nonFinite)
+    text.at = writeInteger(memory, text.at, value)
+    if (spot.element < last) text.byte(comma)
+  }
+  return true
+}
 const writeBits = oneByOne((data: Uint8Array, i) => (data[i] === 1 ? 'true' : 'false'))
 
 /** Of a string, in one go. */

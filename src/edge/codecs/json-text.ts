@@ -6,6 +6,11 @@ const roomBytes = 131_072
 /** So much is never written at once without asking. */
 const reserveBytes = 32_768
 
+/** In characters; what is longer is no faster so. */
+const mostPlain = 64
+const quote = 0x22
+const backslash = 0x5c
+
 const room = Buffer.allocUnsafeSlow(roomBytes)
 
 export class JsonText {
@@ -41,6 +46,25 @@ export class JsonText {
     const bytes = room.write(text, this.at, 'utf8')
     this.at += bytes
     this.#isAscii &&= bytes === text.length
+  }
+
+  /** A text as JSON has it, in quotes. */
+  quoted(text: string): void {
+    if (text.length > mostPlain || !this.#putPlain(text)) this.text(JSON.stringify(text))
+  }
+
+  /** Writes a short text of printable ASCII, which is its own form in JSON; says whether it is one. */
+  #putPlain(text: string): boolean {
+    let at = this.at
+    room[at++] = quote
+    for (let i = 0; i < text.length; i++) {
+      const unit = text.charCodeAt(i)
+      if (unit < 0x20 || unit > 0x7e || unit === quote || unit === backslash) return false
+      room[at++] = unit
+    }
+    room[at++] = quote
+    this.at = at
+    return true
   }
 
   byte(byte: number): void {

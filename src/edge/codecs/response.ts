@@ -100,9 +100,13 @@ export class AnswerEncoder {
     if (id === undefined && !fallback && arm === undefined) text.put(opening(model, version))
     else {
       text.put(nameAndVersion(model, version))
-      if (id !== undefined) text.text(`"id":${JSON.stringify(id)},`)
+      if (id !== undefined) {
+        text.put(idStart)
+        text.quoted(id)
+        text.byte(comma)
+      }
       if (fallback ?? arm) text.text(`"parameters":${JSON.stringify({ arm, fallback })},`)
-      text.text('"outputs":[')
+      text.put(outputsStart)
     }
   }
 
@@ -123,6 +127,8 @@ export class AnswerEncoder {
 const comma = 0x2c
 const listEnd = 0x5d
 const objectEnd = 0x7d
+const idStart = phrase('"id":')
+const outputsStart = phrase('"outputs":[')
 const dataStart = phrase('],"data":[')
 
 function notFinite(name: string): Refusal {
