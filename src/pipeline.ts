@@ -5,7 +5,7 @@
 import type { Access } from './auth/access.ts'
 import type { Identify } from './auth/auth.ts'
 import type { Done } from './batching/job.ts'
-import type { Answer, Call } from './core/call.ts'
+import { answerTo, type Answer, type Call } from './core/call.ts'
 import { Claim } from './core/claim.ts'
 import { isRefusal, type Refusal } from './core/refusal.ts'
 import type { Work } from './core/run.ts'
@@ -66,13 +66,13 @@ export async function infer(call: Call, steps: Steps, journal: Journal): Promise
     const done = hopeless ?? (await target.lane.run(request, claim.early(fallback?.keepMs)))
     steps.router.mirror({ chosen, to: route, call, request, claim, done })
     const head = [...permit.fields(), ...chosen.head]
-    const answer = { ...chosen.names, id: request.id, wanted: request.wanted, head }
     journal.ran(done)
-    if (!isRefusal(done)) return { ...answer, outputs: done.outputs }
+    if (!isRefusal(done)) return answerTo(request, chosen.names, { head, outputs: done.outputs })
     const instead = await fallback?.answer(request, claim, done)
     if (!instead) return done
     journal.fell(instead.kind, done.code)
-    return { ...answer, version: instead.version ?? answer.version, outputs: instead.outputs, fallback: instead.kind }
+    const { kind, outputs, version = chosen.names.version } = instead
+    return answerTo(request, { ...chosen.names, version }, { head, outputs, fallback: kind })
   } finally {
     if (claim.hasBegun) permit.leave()
     else permit.release()
