@@ -1,6 +1,6 @@
 /** The order of requests on a connection of HTTP/1.1, and how it ends. */
 import type { IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { EdgeOptions } from '../../options.ts'
 import type { Connection, Ending } from '../../transport/connections.ts'
 import { endLingering } from '../../transport/linger.ts'
@@ -16,6 +16,7 @@ export class Channel implements Ending {
   readonly #waiting: (() => void)[] = []
   #latest: IncomingMessage | undefined
   #isDeaf = false
+  #isEnding = false
   /** Whether an answer is on its way. */
   isAnswering = false
   #cancelStall: () => void = () => undefined
@@ -31,6 +32,11 @@ export class Channel implements Ending {
     this.options = options
     this.#socket = socket
     this.#tools = tools
+    // Node calls it behind the last answer, and for each that is not written any more.
+    socket.destroySoon = () => {
+      if (!this.#isEnding) endLingering(socket, tools.clock)
+      this.#isEnding = true
+    }
   }
 
   /** Begins a request when it is its turn. */
@@ -64,7 +70,10 @@ export class Channel implements Ending {
   }
 
   end(): void {
-    if (this.#unanswered === 0) this.#socket.destroySoon()
+    if (this.#unanswered > 0 || this.#isEnding) return
+    this.#isEnding = true
+    if (this.#isDeaf) endLingering(this.#socket, this.#tools.clock)
+    else Socket.prototype.destroySoon.call(this.#socket)
   }
 
   get #unanswered(): number {
@@ -94,7 +103,6 @@ export class Channel implements Ending {
   #endWhenAnswered(): void {
     if (!this.#isDeaf) deafen(this.#socket)
     this.#isDeaf = true
-    this.#linger()
     this.connection.end()
   }
 
@@ -102,17 +110,6 @@ export class Channel implements Ending {
   cut(): void {
     this.connection.closing = true
     this.#waiting.length = 0
-    this.#linger()
-  }
-
-  #linger(): void {
-    const socket = this.#socket
-    // Node calls it once for each answer that is not written any more.
-    let isEnding = false
-    socket.destroySoon = () => {
-      if (!isEnding) endLingering(socket, this.#tools.clock)
-      isEnding = true
-    }
   }
 }
 
