@@ -6,7 +6,15 @@ import { binaryTensor, edgeWith, samples, until, wholeFile, withBinary } from '.
 import { drawFrom } from './support/draw.ts'
 import { startGateway, tensor } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
-import { openClient, protocols, startEverywhere, type Client, type Got, type Protocol } from './support/protocols.ts'
+import {
+  openClient,
+  overHttp1,
+  protocols,
+  startEverywhere,
+  type Client,
+  type Got,
+  type Protocol,
+} from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const maxInflatedBytes = 1_200_000
@@ -207,23 +215,21 @@ function earlyRefused(encoding: Encoding, bytes: number): [code: string, body: B
   ]
 }
 
-for (const protocol of ['http', 'https'] as const) {
-  test(`after a short compressed body that was refused the connection goes on, over ${protocol}`, async (t) => {
-    for (const encoding of encodings) {
-      for (const [code, body, soon] of [20_000, 64_000].flatMap((bytes) => earlyRefused(encoding, bytes))) {
-        const wire = await Wire.open(t, everywhere.served[protocol].url, everywhere.ca)
-        const first = soon ? body.length / 4 : body.length
-        wire.write(wireRequest('echo', '', { 'content-length': `${body.length}`, 'content-encoding': encoding }))
-        wire.write(body.subarray(0, first))
-        assert.equal((await wire.reply()).json.code, code, `${encoding} ${body.length}`)
-        wire.write(body.subarray(first))
-        wire.write(wireRequest('echo', json))
-        assert.equal((await wire.reply()).status, 200, `${encoding} ${body.length}`)
-        wire.hangUp()
-      }
+overHttp1('after a short compressed body that was refused the connection goes on', async (t, protocol) => {
+  for (const encoding of encodings) {
+    for (const [code, body, soon] of [20_000, 64_000].flatMap((bytes) => earlyRefused(encoding, bytes))) {
+      const wire = await Wire.open(t, everywhere.served[protocol].url, everywhere.ca)
+      const first = soon ? body.length / 4 : body.length
+      wire.write(wireRequest('echo', '', { 'content-length': `${body.length}`, 'content-encoding': encoding }))
+      wire.write(body.subarray(0, first))
+      assert.equal((await wire.reply()).json.code, code, `${encoding} ${body.length}`)
+      wire.write(body.subarray(first))
+      wire.write(wireRequest('echo', json))
+      assert.equal((await wire.reply()).status, 200, `${encoding} ${body.length}`)
+      wire.hangUp()
     }
-  })
-}
+  }
+})
 
 for (const protocol of ['h2c', 'h2'] as const) {
   test(`whatever compressed body is refused, the session goes on, over ${protocol}`, async (t) => {

@@ -1,104 +1,38 @@
 /** Connections over HTTP/1.1, behind TLS and without: how many there may be, what ends them, and what must not. */
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
 import { suite, test, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { connect as connectTls } from 'node:tls'
 import { fixed, samples, until, wholeFile } from './support/client.ts'
 import { opening, zeros } from './support/frames.ts'
 import { tensor, type TestGateway } from './support/gateway.ts'
+import { large, Line } from './support/line.ts'
 import { identity } from './support/onnx.ts'
-import { protocols, startEverywhere, type Everywhere } from './support/protocols.ts'
+import {
+  http1Protocols,
+  isOverTls,
+  overHttp1,
+  protocols,
+  startEverywhere,
+  type Everywhere,
+  type Http1,
+} from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
-
-type Http1 = 'http' | 'https'
 
 const store = { 'echo.onnx': identity('FP32', ['n', 2]), 'zeros.onnx': zeros }
 const runtime = { executors: 1 }
-const everywhere = await startEverywhere(wholeFile, { store, settings: { runtime } })
+const everywhere = await startEverywhere(wholeFile, { store, settings: { runtime }, over: http1Protocols })
 
 const good = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 2], [1, 2])] })
 const get = 'GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n'
-/** Asks for sixteen megabytes. */
-const large = JSON.stringify({
-  inputs: [tensor('x', 'INT64', [1], [4_000_000])],
-  outputs: [{ name: 'y', parameters: { binary_data: true } }],
-})
-
-/** One test for HTTP and one for HTTPS. */
-function overBoth(what: string, run: (t: TestContext, protocol: Http1) => Promise<void>): void {
-  for (const protocol of ['http', 'https'] as const) test(`${what}, over ${protocol}`, (t) => run(t, protocol))
+function startWith(
+  t: TestContext,
+  edge: Record<string, unknown>,
+  over: readonly Http1[] = http1Protocols,
+): Promise<Everywhere<Http1>> {
+  return startEverywhere(t, { store, settings: { runtime, edge }, over })
 }
 
-function startWith(t: TestContext, edge: Record<string, unknown>): Promise<Everywhere> {
-  return startEverywhere(t, { store, settings: { runtime, edge: { http2: { cleartext: true }, ...edge } } })
-}
-
-/** The certificate is good for the names that most tests use. */
-const checkServerIdentity = () => undefined
-
-/** A bare connection, that reads what comes unless it is paused. */
-class Line {
-  received = ''
-  /** Whether the other side has said that nothing more comes. */
-  hasEnded = false
-  isGone = false
-  readonly socket: Socket
-  /** Settles when the other side has ended the connection, or it is gone. */
-  readonly over: Promise<void>
-
-  private constructor(socket: Socket) {
-    this.socket = socket
-    socket.on('data', (chunk: Buffer) => (this.received += chunk.toString('latin1')))
-    socket.on('error', () => undefined)
-    this.over = new Promise((resolve) => {
-      socket.on('end', () => {
-        this.hasEnded = true
-        resolve()
-      })
-      socket.on('close', () => {
-        this.isGone = true
-        resolve()
-      })
-    })
-  }
-
-  /** Connects; rejects if the connection, or its handshake, is refused. */
-  static async open(t: TestContext, there: Everywhere, protocol: Http1, allowHalfOpen = false): Promise<Line> {
-    const { hostname, port } = new URL(there.served[protocol].url)
-    const to = { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port), allowHalfOpen }
-    const socket =
-      protocol === 'http'
-        ? connect(to)
-        : connectTls({ ...to, ca: there.ca, ALPNProtocols: ['http/1.1'], checkServerIdentity })
-    t.after(() => socket.destroy())
-    const line = new Line(socket)
-    await once(socket, protocol === 'http' ? 'connect' : 'secureConnect')
-    return line
-  }
-
-  write(text: string): void {
-    this.socket.write(text)
-  }
-
-  /** The statuses of the answers so far. */
-  get statuses(): number[] {
-    return [...this.received.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status))
-  }
-
-  /** Settles once there are as many answers. */
-  async answered(count: number): Promise<void> {
-    await until(`there are ${count} answers`, () => Promise.resolve(this.isGone || this.statuses.length >= count))
-    assert.equal(this.statuses.length, count)
-  }
-
-  gone(): Promise<void> {
-    return until('the connection is gone', () => Promise.resolve(this.isGone))
-  }
-}
-
-async function serves(t: TestContext, there: Everywhere, protocol: Http1): Promise<Line> {
+async function serves(t: TestContext, there: Everywhere<Http1>, protocol: Http1): Promise<Line> {
   const line = await Line.open(t, there, protocol)
   line.write(wireRequest('echo', good))
   await line.answered(1)
@@ -122,11 +56,11 @@ const caps = [
 ] as const
 
 for (const [what, reason, limits] of caps) {
-  overBoth(`a connection too many ${what} is refused, and its place comes free again`, async (t, protocol) => {
-    const own = await startWith(t, { connections: limits })
+  overHttp1(`a connection too many ${what} is refused, and its place comes free again`, async (t, protocol) => {
+    const own = await startWith(t, { connections: limits }, [protocol])
     const gateway = own.served[protocol]
     const lines = await Promise.all([1, 2, 3].map(() => serves(t, own, protocol)))
-    if (protocol === 'http') {
+    if (!isOverTls(protocol)) {
       const line = await Line.open(t, own, protocol)
       line.write(wireRequest('echo', good))
       await line.gone()
@@ -148,14 +82,15 @@ for (const [what, reason, limits] of caps) {
   })
 }
 
-overBoth('addresses behind which many clients are have as many connections as there may be', async (t, protocol) => {
-  const own = await startWith(t, { connections: { maxPerAddress: 1, shared: ['127.0.0.0/8'] } })
+overHttp1('addresses behind which many clients are have as many connections as there may be', async (t, protocol) => {
+  const own = await startWith(t, { connections: { maxPerAddress: 1, shared: ['127.0.0.0/8'] } }, [protocol])
   for (let i = 0; i < 5; i++) await serves(t, own, protocol)
   assert.deepEqual(await connections(own.served[protocol]), [5, 0])
 })
 
-overBoth('a client of IPv6 is served, and counted as one', async (t, protocol) => {
-  const own = await startWith(t, { host: '::1', connections: { maxPerAddress: 1 } }).catch((error: Error) => error)
+overHttp1('a client of IPv6 is served, and counted as one', async (t, protocol) => {
+  const options = { host: '::1', connections: { maxPerAddress: 1 } }
+  const own = await startWith(t, options, [protocol]).catch((error: Error) => error)
   if (own instanceof Error) {
     // A machine without IPv6 has nothing else to show.
     assert.match(own.message, /has no address|EADDRNOTAVAIL|EAFNOSUPPORT/)
@@ -166,7 +101,7 @@ overBoth('a client of IPv6 is served, and counted as one', async (t, protocol) =
 })
 
 test('connections that were refused leave nothing behind', async (t) => {
-  const own = await startWith(t, { connections: { max: 1 } })
+  const own = await startWith(t, { connections: { max: 1 } }, ['http'])
   await serves(t, own, 'http')
   const open = () => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
   // Those of the clients that ask for metrics come and go.
@@ -179,8 +114,8 @@ test('connections that were refused leave nothing behind', async (t) => {
   await until('they are closed on both sides', () => Promise.resolve(open() <= before))
 })
 
-overBoth('the last request of a connection is told so, and none is lost', async (t, protocol) => {
-  const own = await startWith(t, { connections: { maxRequests: 3 } })
+overHttp1('the last request of a connection is told so, and none is lost', async (t, protocol) => {
+  const own = await startWith(t, { connections: { maxRequests: 3 } }, [protocol])
   const line = await serves(t, own, protocol)
   line.write(wireRequest('echo', good))
   await line.answered(2)
@@ -191,15 +126,15 @@ overBoth('the last request of a connection is told so, and none is lost', async 
   assert.equal(line.received.match(/connection: close/gi)?.length, 1)
 })
 
-overBoth('of requests that were sent ahead as many are answered as a connection may have', async (t, protocol) => {
-  const own = await startWith(t, { connections: { maxRequests: 3 } })
+overHttp1('of requests that were sent ahead as many are answered as a connection may have', async (t, protocol) => {
+  const own = await startWith(t, { connections: { maxRequests: 3 } }, [protocol])
   const line = await Line.open(t, own, protocol)
   line.write(wireRequest('echo', good).repeat(5))
   await line.gone()
   assert.deepEqual(line.statuses, [200, 200, 200])
 })
 
-overBoth('requests sent ahead are answered in their order', async (t, protocol) => {
+overHttp1('requests sent ahead are answered in their order', async (t, protocol) => {
   const line = await Line.open(t, everywhere, protocol)
   const asked = [
     wireRequest('echo', good),
@@ -216,8 +151,8 @@ overBoth('requests sent ahead are answered in their order', async (t, protocol) 
   )
 })
 
-overBoth('a head with too many fields is refused with 431, and as many as may be are let in', async (t, protocol) => {
-  const own = await startWith(t, { head: { maxFields: 20 } })
+overHttp1('a head with too many fields is refused with 431, and as many as may be are let in', async (t, protocol) => {
+  const own = await startWith(t, { head: { maxFields: 20 } }, [protocol])
   const line = await Line.open(t, own, protocol)
   const head = (fields: number) => `GET /v2 HTTP/1.1\r\nhost: a\r\n${'x: y\r\n'.repeat(fields - 1)}\r\n`
   line.write(head(20))
@@ -228,7 +163,7 @@ overBoth('a head with too many fields is refused with 431, and as many as may be
   assert.match(line.received, /"code":"header_too_large"/)
 })
 
-overBoth(
+overHttp1(
   'a client that says nothing more after its request is answered at once, or its connection ends',
   async (t, protocol) => {
     for (const [asked, status] of [
@@ -267,7 +202,7 @@ const early = [
   ['404', 'not_found', wireRequest('nobody', '', { 'content-length': '20000000' })],
 ] as const
 
-overBoth('early refusals reach clients that go on sending, fifty times out of fifty', async (t, protocol) => {
+overHttp1('early refusals reach clients that go on sending, fifty times out of fifty', async (t, protocol) => {
   const all = early.map(async ([status, code, head]) => {
     const whole = new RegExp(`^HTTP/1\\.1 ${status} [^]*"code":"${code}","request_id":"[^"]+"}$`)
     const answers = await Promise.all(Array.from({ length: 50 }, () => pushes(t, protocol, head)))
@@ -284,7 +219,7 @@ const hasty = await startWith(wholeFile, {
   connections: { idleMs: 500, stallMs: 400 },
 })
 
-overBoth('a client that takes none of its answer is cut, and others are served', async (t, protocol) => {
+overHttp1('a client that takes none of its answer is cut, and others are served', async (t, protocol) => {
   const line = await Line.open(t, hasty, protocol)
   line.socket.pause()
   line.write(wireRequest('zeros', large))
@@ -310,7 +245,7 @@ const endings: Record<string, string | Uint8Array> = {
 }
 
 suite('those that take their time', { concurrency: true }, () => {
-  overBoth(
+  overHttp1(
     'a connection is ended when nothing comes for too long, at first, within a head or later',
     async (t, protocol) => {
       const silent = await Line.open(t, hasty, protocol)
@@ -323,17 +258,22 @@ suite('those that take their time', { concurrency: true }, () => {
     },
   )
 
-  test('clients that are told that it is over and stay take no place', async (t) => {
-    const timeouts = { head: { timeoutMs: 300 }, body: { timeoutMs: 300 }, connections: { idleMs: 300, stallMs: 300 } }
-    const own = await startWith(t, timeouts)
-    const lines: Record<string, Line> = {}
-    for (const [what, sent] of Object.entries(endings)) {
-      lines[what] = await Line.open(t, own, 'http', true)
-      lines[what].socket.write(sent)
-    }
-    await Promise.all(Object.values(lines).map(({ over }) => over))
-    await until('they are all cut', async () => String(await connections(own.served.http)) === '0,0')
-  })
+  for (const protocol of ['http', 'http on node'] as const)
+    test(`clients that are told that it is over and stay take no place, over ${protocol}`, async (t) => {
+      const timeouts = {
+        head: { timeoutMs: 300 },
+        body: { timeoutMs: 300 },
+        connections: { idleMs: 300, stallMs: 300 },
+      }
+      const own = await startWith(t, timeouts, [protocol])
+      const lines: Record<string, Line> = {}
+      for (const [what, sent] of Object.entries(endings)) {
+        lines[what] = await Line.open(t, own, protocol, true)
+        lines[what].socket.write(sent)
+      }
+      await Promise.all(Object.values(lines).map(({ over }) => over))
+      await until('they are all cut', async () => String(await connections(own.served[protocol])) === '0,0')
+    })
 
   test('a request that takes longer than a connection may be idle is answered, over every protocol', async (t) => {
     const edge = { http2: { cleartext: true }, connections: { idleMs: 300 }, head: { timeoutMs: 300 } }

@@ -5,7 +5,7 @@ import { edgeWith, fixed, outcomes, post, queuedRows, statsOf, until, wholeFile 
 import { startGateway, tensor, type TestGateway } from './support/gateway.ts'
 import { slow } from './support/models.ts'
 import { identity, onnx, type Node } from './support/onnx.ts'
-import { protocols, startEverywhere } from './support/protocols.ts'
+import { http1Protocols, isOnNode, protocols, startEverywhere, type Protocol } from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const echo = identity('INT64', ['n'])
@@ -43,19 +43,23 @@ async function ask({ url }: TestGateway, { header, timeout, path = '/v2/models/e
 }
 
 suite('over every protocol', async () => {
-  // One for each, so that nobody knows yet how slow it is.
-  const slows = protocols.map((protocol) => [`slow-${protocol}.onnx`, slow(150)] as const)
-  const everywhere = await startEverywhere(wholeFile, {
-    store: { 'echo.onnx': echo, ...Object.fromEntries(slows) },
-    settings: { runtime: { executors: 1 }, ...pairs },
-  })
+  // One for each, so that nobody knows yet how slow it is. Each takes a worker for seconds, at its start too.
+  const slowModel = (protocol: Protocol) => `slow-${protocol.replaceAll(' ', '-')}`
+  const startOver = (over: readonly Protocol[], slowOver: readonly Protocol[]) => {
+    const slows = slowOver.map((protocol) => [`${slowModel(protocol)}.onnx`, slow(150)] as const)
+    const store = { 'echo.onnx': echo, ...Object.fromEntries(slows) }
+    return startEverywhere(wholeFile, { store, settings: { runtime: { executors: 1 }, ...pairs }, over })
+  }
+  const ours = protocols.filter((protocol) => !isOnNode(protocol))
+  const [onOurs, onNode] = [await startOver(ours, ours), await startOver(protocols.filter(isOnNode), ['http on node'])]
+  const everywhereOf = (protocol: Protocol) => (isOnNode(protocol) ? onNode : onOurs)
 
-  for (const protocol of protocols) {
+  for (const protocol of [...ours, 'http on node'] as const)
     test(`a deadline that passes is told at once, though the worker is still busy, over ${protocol}`, async (t) => {
-      const path = `/v2/models/slow-${protocol}/infer`
+      const path = `/v2/models/${slowModel(protocol)}/infer`
       const order: string[] = []
       const send = async (name: string, headers: Record<string, string>) => {
-        const got = await everywhere.open(t, protocol).send({ path, headers, body: slowRequest })
+        const got = await everywhereOf(protocol).open(t, protocol).send({ path, headers, body: slowRequest })
         order.push(name)
         return got
       }
@@ -67,8 +71,9 @@ suite('over every protocol', async () => {
       assert.deepEqual(order, ['hurried', 'running'])
     })
 
+  for (const protocol of protocols) {
     test(`a time that is none is a mistake, over ${protocol}`, async (t) => {
-      const client = everywhere.open(t, protocol)
+      const client = everywhereOf(protocol).open(t, protocol)
       const bad = [
         '0',
         '0.0',
@@ -94,21 +99,26 @@ suite('over every protocol', async () => {
     })
   }
 
-  test('a mistake in the head is told before there is a body', async (t) => {
-    const wire = await Wire.open(t, everywhere.served.http.url)
-    wire.write(wireRequest('echo', '', { expect: '100-continue', 'content-length': '100', [timeoutField]: 'soon' }))
-    assert.deepEqual(endOf(await wire.reply()), [400, 'invalid'])
-  })
+  for (const protocol of http1Protocols) {
+    const { served, ca } = everywhereOf(protocol)
+    const { url } = served[protocol]
 
-  test('a time that is given twice is a mistake', async (t) => {
-    const wire = await Wire.open(t, everywhere.served.http.url)
-    const head = `POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n`
-    wire.write(`${head}${timeoutField}: 5000\r\n${timeoutField}: 5000\r\ncontent-length: 2\r\n\r\n{}`)
-    assert.deepEqual(endOf(await wire.reply()), [400, 'invalid'])
-  })
+    test(`a mistake in the head is told before there is a body, over ${protocol}`, async (t) => {
+      const wire = await Wire.open(t, url, ca)
+      wire.write(wireRequest('echo', '', { expect: '100-continue', 'content-length': '100', [timeoutField]: 'soon' }))
+      assert.deepEqual(endOf(await wire.reply()), [400, 'invalid'])
+    })
+
+    test(`a time that is given twice is a mistake, over ${protocol}`, async (t) => {
+      const wire = await Wire.open(t, url, ca)
+      const head = `POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n`
+      wire.write(`${head}${timeoutField}: 5000\r\n${timeoutField}: 5000\r\ncontent-length: 2\r\n\r\n{}`)
+      assert.deepEqual(endOf(await wire.reply()), [400, 'invalid'])
+    })
+  }
 
   test('fractions of a millisecond are a time', async () => {
-    assert.deepEqual(endOf(await ask(everywhere.served.http, { header: soonMs + 0.125 })), expired)
+    assert.deepEqual(endOf(await ask(onOurs.served.http, { header: soonMs + 0.125 })), expired)
   })
 })
 

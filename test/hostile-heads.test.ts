@@ -4,13 +4,13 @@ import { test } from 'node:test'
 import { wholeFile } from './support/client.ts'
 import { goodRequest, hostileSettings, hostileStore } from './support/hostile-cases.ts'
 import { hostileHeads, oddHeads, offers } from './support/hostile-heads.ts'
-import { openClient, startEverywhere } from './support/protocols.ts'
+import { http1Protocols, isOnNode, openClient, startEverywhere } from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const settings = { ...hostileSettings, edge: { ...hostileSettings.edge, http2: { cleartext: false } } }
-const everywhere = await startEverywhere(wholeFile, { store: hostileStore, settings })
+const everywhere = await startEverywhere(wholeFile, { store: hostileStore, settings, over: http1Protocols })
 
-for (const protocol of ['http', 'https'] as const) {
+for (const protocol of http1Protocols) {
   const { url } = everywhere.served[protocol]
 
   test(`what is not HTTP/1.1 gets one answer over ${protocol}, and its connection ends`, async (t) => {
@@ -39,13 +39,16 @@ for (const protocol of ['http', 'https'] as const) {
     }
   })
 
-  test(`who offers another protocol over ${protocol} is answered in this one, for the last time`, async (t) => {
+  test(`who offers another protocol over ${protocol} is answered in this one`, async (t) => {
     for (const [name, bytes] of Object.entries(offers)) {
       const wire = await Wire.open(t, url, everywhere.ca)
       wire.write(bytes + wireRequest('echo', goodRequest.body as string))
       const { status, headers, json } = await wire.reply()
-      assert.deepEqual([status, headers.get('connection'), json.outputs[0].data], [200, 'close', [1, 2]], name)
-      await wire.gone
+      // Node's front would lose what came behind the offer, and so has to make it the last request.
+      const connection = isOnNode(protocol) ? 'close' : 'keep-alive'
+      assert.deepEqual([status, headers.get('connection'), json.outputs[0].data], [200, connection, [1, 2]], name)
+      if (isOnNode(protocol)) await wire.gone
+      else assert.deepEqual((await wire.reply()).json.outputs[0].data, [1, -2], name)
     }
   })
 }

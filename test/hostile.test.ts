@@ -3,10 +3,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { stringify } from 'yaml'
 import { edgeWith, heldBytes, outcomes, post, queuedRows, until, wholeFile } from './support/client.ts'
-import { folderWith, startGateway, tensor, type TestGateway } from './support/gateway.ts'
+import { folderWith, tensor } from './support/gateway.ts'
 import { slow } from './support/models.ts'
 import { identity, onnx } from './support/onnx.ts'
 import { penstock } from './support/process.ts'
+import { http1Protocols, overHttp1, startEverywhere, type Client } from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const pair = onnx({
@@ -20,18 +21,26 @@ const pair = onnx({
 const echo = identity('FP32', ['n', 2])
 const store = { 'echo.onnx': echo, 'pair.onnx': pair, 'slow.onnx': slow(20), 'other.onnx': echo }
 
-const gateway = await startGateway(wholeFile, {
+const everywhere = await startEverywhere(wholeFile, {
   store,
   settings: { ...edgeWith({ body: { maxBytes: 1_000_000 } }), runtime: { executors: 1 } },
+  over: http1Protocols,
 })
+const { ca } = everywhere
+const gateway = everywhere.served.http
 
 const x = tensor('x', 'FP32', [1, 2], [1, 2])
 const good = JSON.stringify({ inputs: [x] })
 
-async function servesOn(served: TestGateway = gateway): Promise<void> {
-  const { status, json } = await served.infer('other', { inputs: [tensor('x', 'FP32', [1, 2], [3, -4])] })
+const asJson = { 'content-type': 'application/json' }
+
+async function servesOn(client: Client): Promise<void> {
+  const body = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 2], [3, -4])] })
+  const { status, json } = await client.send({ path: '/v2/models/other/infer', headers: asJson, body })
   assert.deepEqual([status, json.outputs[0].data], [200, [3, -4]])
 }
+
+const neighbour = everywhere.open(wholeFile, 'http')
 
 /** Each body must be refused as invalid, in words that match. */
 async function allRefused(model: string, bodies: readonly [body: unknown, words: RegExp][]): Promise<void> {
@@ -42,7 +51,7 @@ async function allRefused(model: string, bodies: readonly [body: unknown, words:
     assert.match(json.error, words, shown)
     assert.ok(json.error.length < 400)
   }
-  await servesOn()
+  await servesOn(neighbour)
 }
 
 test('a body that is not JSON is refused', async () => {
@@ -132,29 +141,35 @@ test('a body of a type or in an encoding that is not spoken here is refused', as
   }
 })
 
-test('a body that says it is too large is refused before it is sent, and the connection ends if it comes all the same', async (t) => {
-  const wire = await Wire.open(t, gateway.url)
-  wire.write(wireRequest('echo', '', { 'content-length': '1000001' }))
-  const { status, json } = await wire.reply()
-  assert.deepEqual([status, json.code], [413, 'too_large'])
-  for (let sent = 0; sent < 1_000_001; sent += 100_000) wire.write(Buffer.alloc(100_000))
-  await wire.gone
-  await servesOn()
-})
+overHttp1(
+  'a body that says it is too large is refused before it is sent, and the connection ends if it comes all the same',
+  async (t, protocol) => {
+    const wire = await Wire.open(t, everywhere.served[protocol].url, ca)
+    wire.write(wireRequest('echo', '', { 'content-length': '1000001' }))
+    const { status, json } = await wire.reply()
+    assert.deepEqual([status, json.code], [413, 'too_large'])
+    for (let sent = 0; sent < 1_000_001; sent += 100_000) wire.write(Buffer.alloc(100_000))
+    await wire.gone
+    await servesOn(everywhere.open(t, protocol))
+  },
+)
 
-test('a body of exactly the most bytes is taken, and a chunked one of more is refused', async (t) => {
-  assert.equal((await post(gateway, 'echo', good.padEnd(1_000_000))).status, 200)
-  const wire = await Wire.open(t, gateway.url)
+overHttp1('a body of exactly the most bytes is taken, and a chunked one of more is refused', async (t, protocol) => {
+  const { url } = everywhere.served[protocol]
+  const exact = await Wire.open(t, url, ca)
+  exact.write(wireRequest('echo', good.padEnd(1_000_000)))
+  assert.equal((await exact.reply()).status, 200)
+  const wire = await Wire.open(t, url, ca)
   wire.write(wireRequest('echo', '', { 'transfer-encoding': 'chunked' }))
   wire.write(`f4241\r\n${good.padEnd(1_000_001)}\r\n`)
   assert.equal((await wire.reply()).status, 413)
   for (let i = 0; i < 3; i++) wire.write(`fffff\r\n${' '.repeat(0xfffff)}\r\n`)
   await wire.gone
-  await servesOn()
+  await servesOn(everywhere.open(t, protocol))
 })
 
-test('after an early refusal a small body is read past, and the connection goes on', async (t) => {
-  const wire = await Wire.open(t, gateway.url)
+overHttp1('after an early refusal a small body is read past, and the connection goes on', async (t, protocol) => {
+  const wire = await Wire.open(t, everywhere.served[protocol].url, ca)
   const refusedFirst: [string, number][] = [
     [wireRequest('nobody', 'x'.repeat(60_000)), 404],
     [wireRequest('echo/versions/9', 'x'), 404],
@@ -169,8 +184,9 @@ test('after an early refusal a small body is read past, and the connection goes 
   }
 })
 
-test('a client that waits for leave to send its body gets it, or gets its refusal', async (t) => {
-  const wire = await Wire.open(t, gateway.url)
+overHttp1('a client that waits for leave to send its body gets it, or gets its refusal', async (t, protocol) => {
+  const { url } = everywhere.served[protocol]
+  const wire = await Wire.open(t, url, ca)
   const [head = '', body = ''] = wireRequest('echo', good, { expect: '100-continue' }).split(/(?<=\r\n\r\n)/)
   wire.write(head)
   assert.equal((await wire.reply()).status, 100)
@@ -181,90 +197,106 @@ test('a client that waits for leave to send its body gets it, or gets its refusa
     ['echo', '1000001', 413],
   ]
   for (const [model, length, status] of refusedAtOnce) {
-    const other = await Wire.open(t, gateway.url)
+    const other = await Wire.open(t, url, ca)
     other.write(wireRequest(model, '', { expect: '100-continue', 'content-length': length }))
     assert.equal((await other.reply()).status, status)
   }
 })
 
-test('bytes that are not HTTP are answered 400, a huge head 431, and both connections end', async (t) => {
-  const garbage = ['\u0016\u0003\u0001\u0002\u0000\u0001', 'hello\r\n\r\n', 'GET /v2 HTTP/1.1\r\nno colon\r\n\r\n']
-  const framings = [
-    'content-length: 1\r\ncontent-length: 2',
-    'content-length: 1\r\ntransfer-encoding: chunked',
-    'content-length: -1',
-  ]
-  const heads = framings.map((fields) => `POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\n${fields}\r\n\r\n{}`)
-  const huge = `GET /v2 HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`
-  for (const [bytes, status] of [...[...garbage, ...heads].map((each) => [each, 400] as const), [huge, 431] as const]) {
-    const wire = await Wire.open(t, gateway.url)
-    wire.write(bytes)
-    const reply = await wire.reply()
-    assert.equal(reply.status, status, bytes.slice(0, 80))
-    assert.deepEqual(Object.keys(reply.json), ['error', 'code'])
-    await wire.gone
-  }
-  await servesOn()
-})
+overHttp1(
+  'bytes that are not HTTP are answered 400, a huge head 431, and both connections end',
+  async (t, protocol) => {
+    const garbage = ['\u0016\u0003\u0001\u0002\u0000\u0001', 'hello\r\n\r\n', 'GET /v2 HTTP/1.1\r\nno colon\r\n\r\n']
+    const framings = [
+      'content-length: 1\r\ncontent-length: 2',
+      'content-length: 1\r\ntransfer-encoding: chunked',
+      'content-length: -1',
+    ]
+    const heads = framings.map((fields) => `POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\n${fields}\r\n\r\n{}`)
+    const huge = `GET /v2 HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`
+    for (const [bytes, status] of [
+      ...[...garbage, ...heads].map((each) => [each, 400] as const),
+      [huge, 431] as const,
+    ]) {
+      const wire = await Wire.open(t, everywhere.served[protocol].url, ca)
+      wire.write(bytes)
+      const reply = await wire.reply()
+      assert.equal(reply.status, status, bytes.slice(0, 80))
+      assert.deepEqual(Object.keys(reply.json), ['error', 'code'])
+      await wire.gone
+    }
+    await servesOn(everywhere.open(t, protocol))
+  },
+)
 
 const input = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 1], [5])] })
 
-test('clients that hang up in the head or in the body disturb nobody and hold no memory', async (t) => {
-  const small = await startGateway(t, { store, settings: edgeWith({ body: { maxHeldBytes: 8_192 } }) })
+overHttp1('clients that hang up in the head or in the body disturb nobody and hold no memory', async (t, protocol) => {
+  const settings = edgeWith({ body: { maxHeldBytes: 8_192 } })
+  const own = await startEverywhere(t, { store, settings, over: [protocol] })
+  const small = own.served[protocol]
+  const client = own.open(t, protocol)
   const whole = wireRequest('echo', good)
   const headEnd = whole.indexOf('\r\n\r\n') + 4
-  for (const sent of [0, 20, headEnd, whole.length - 4, whole.length - 1]) {
+  const sent = { path: '/v2/models/echo/infer', headers: asJson, body: good }
+  for (const length of [0, 20, headEnd, whole.length - 4, whole.length - 1]) {
     const before = await outcomes(small, 'echo', 'abandoned')
-    const wire = await Wire.open(t, small.url)
-    wire.write(whole.slice(0, sent))
-    if (sent === whole.length - 4) {
+    const wire = await Wire.open(t, small.url, own.ca)
+    await wire.sent(whole.slice(0, length))
+    if (length === whole.length - 4) {
       await until('its tensor holds memory', async () => (await heldBytes(small)) > 0)
-      const { status, json } = await post(small, 'echo', good)
+      const { status, json } = await client.send(sent)
       assert.deepEqual([status, json.code], [503, 'overloaded'])
     }
     wire.hangUp()
-    if (sent >= headEnd)
+    if (length >= headEnd)
       await until('it was noticed', async () => (await outcomes(small, 'echo', 'abandoned')) > before)
-    assert.equal((await post(small, 'echo', good)).status, 200)
+    assert.equal((await client.send(sent)).status, 200)
     assert.equal(await heldBytes(small), 0)
   }
 })
 
-test('clients that hang up while their requests run or wait leave the others their answers', async (t) => {
-  const wires = await Promise.all([1, 2, 3, 4].map(() => Wire.open(t, gateway.url)))
-  const [running, waiting, leaving, staying] = wires
-  const before = await outcomes(gateway, 'slow', 'abandoned')
-  running!.write(wireRequest('slow', input))
-  waiting!.write(wireRequest('slow', input))
-  leaving!.write(wireRequest('slow', input))
-  await until('one of three runs', async () => (await queuedRows(gateway, 'slow')) === 2)
-  running!.hangUp()
-  leaving!.hangUp()
-  staying!.write(wireRequest('slow', input))
-  await until('both were noticed', async () => (await outcomes(gateway, 'slow', 'abandoned')) === before + 2)
-  for (const wire of [waiting!, staying!]) {
-    const { status, json } = await wire.reply()
-    assert.deepEqual([status, json.outputs[0].data], [200, [5]])
-  }
-  await servesOn()
-})
+overHttp1(
+  'clients that hang up while their requests run or wait leave the others their answers',
+  async (t, protocol) => {
+    const served = everywhere.served[protocol]
+    const wires = await Promise.all([1, 2, 3, 4].map(() => Wire.open(t, served.url, ca)))
+    const [running, waiting, leaving, staying] = wires
+    const before = await outcomes(served, 'slow', 'abandoned')
+    running!.write(wireRequest('slow', input))
+    waiting!.write(wireRequest('slow', input))
+    leaving!.write(wireRequest('slow', input))
+    await until('one of three runs', async () => (await queuedRows(served, 'slow')) === 2)
+    running!.hangUp()
+    leaving!.hangUp()
+    staying!.write(wireRequest('slow', input))
+    await until('both were noticed', async () => (await outcomes(served, 'slow', 'abandoned')) === before + 2)
+    for (const wire of [waiting!, staying!]) {
+      const { status, json } = await wire.reply()
+      assert.deepEqual([status, json.outputs[0].data], [200, [5]])
+    }
+    await servesOn(everywhere.open(t, protocol))
+  },
+)
 
-test('a head or a body that does not come in time is answered 408, and the connection ends', async (t) => {
-  const hasty = await startGateway(t, {
-    store,
-    settings: edgeWith({ head: { timeoutMs: 300 }, body: { timeoutMs: 600 } }),
-  })
-  const started = wireRequest('echo', good).slice(0, -5)
-  const replies = [started, 'POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\n'].map(async (sent) => {
-    const wire = await Wire.open(t, hasty.url)
-    wire.write(sent)
-    const { status, json } = await wire.reply()
-    assert.deepEqual([status, json.code], [408, 'too_slow'])
-    await wire.gone
-  })
-  await Promise.all([...replies, servesOn(hasty)])
-  await servesOn(hasty)
-})
+overHttp1(
+  'a head or a body that does not come in time is answered 408, and the connection ends',
+  async (t, protocol) => {
+    const settings = edgeWith({ head: { timeoutMs: 300 }, body: { timeoutMs: 600 } })
+    const own = await startEverywhere(t, { store, settings, over: [protocol] })
+    const client = own.open(t, protocol)
+    const started = wireRequest('echo', good).slice(0, -5)
+    const replies = [started, 'POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\n'].map(async (sent) => {
+      const wire = await Wire.open(t, own.served[protocol].url, own.ca)
+      wire.write(sent)
+      const { status, json } = await wire.reply()
+      assert.deepEqual([status, json.code], [408, 'too_slow'])
+      await wire.gone
+    })
+    await Promise.all([...replies, servesOn(client)])
+    await servesOn(client)
+  },
+)
 
 test('a time for the body that is shorter than the usual one for the head is served', async (t) => {
   const config = { auth: 'none', ...edgeWith({ body: { timeoutMs: 5_000 } }), metrics: { port: 0 }, admin: { port: 0 } }

@@ -10,6 +10,7 @@ import {
   flags,
   frame,
   FrameWire,
+  http2Protocols,
   inferFields,
   overBoth,
   placeOf,
@@ -22,7 +23,11 @@ import { startEverywhere } from './support/protocols.ts'
 
 const edge = { head: { maxBytes: 2_048, maxFields: 20 }, http2: { cleartext: true } }
 const store = { 'echo.onnx': identity('FP32', ['n', 2]) }
-const strict = await startEverywhere(wholeFile, { store, settings: { runtime: { executors: 1 }, edge } })
+const strict = await startEverywhere(wholeFile, {
+  store,
+  settings: { runtime: { executors: 1 }, edge },
+  over: http2Protocols,
+})
 
 const good = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 2], [1, 2])] })
 const get = { ':method': 'GET', ':scheme': 'http', ':path': '/v2', ':authority': 'localhost' }

@@ -3,7 +3,17 @@ import assert from 'node:assert/strict'
 import { suite, type TestContext } from 'node:test'
 import { samples, until, wholeFile } from './support/client.ts'
 import { codes, data, fieldBlock, flags, frame, FrameWire, inferFields, number32, opening } from './support/frames.ts'
-import { overBoth, placeOf, request, reset, settings, types, zeros, type Http2 } from './support/frames.ts'
+import {
+  http2Protocols,
+  overBoth,
+  placeOf,
+  request,
+  reset,
+  settings,
+  types,
+  zeros,
+  type Http2,
+} from './support/frames.ts'
 import { tensor, type TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { startEverywhere, type Everywhere } from './support/protocols.ts'
@@ -22,16 +32,20 @@ const hasty = await startWith({
   http2: { maxStrayBytes: 1, maxControlFrames: 50 },
 })
 
-function startWith({ http2, ...edge }: { http2: object } & Record<string, object>): Promise<Everywhere> {
+function startWith({ http2, ...edge }: { http2: object } & Record<string, object>): Promise<Everywhere<Http2>> {
   const whole = { ...edge, http2: { cleartext: true, ...http2 } }
-  return startEverywhere(wholeFile, { store, settings: { runtime: { executors: 1 }, edge: whole } })
+  return startEverywhere(wholeFile, {
+    store,
+    settings: { runtime: { executors: 1 }, edge: whole },
+    over: http2Protocols,
+  })
 }
 
 const good = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 2], [1, 2])] })
 const get = { ':method': 'GET', ':scheme': 'http', ':path': '/v2', ':authority': 'localhost' }
 
 /** A session of its own is served, whatever happened on others. */
-async function servesOn(t: TestContext, there: Everywhere, protocol: Http2): Promise<void> {
+async function servesOn(t: TestContext, there: Everywhere<Http2>, protocol: Http2): Promise<void> {
   const wire = await FrameWire.open(t, placeOf(there, protocol))
   await answersOn(wire, 1)
   wire.hangUp()

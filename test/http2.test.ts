@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { queuedRows, samples, until, wholeFile, withBinary, binaryTensor } from './support/client.ts'
 import { codes, data, fieldBlock, flags, frame, FrameWire, inferFields, number32 } from './support/frames.ts'
-import { overBoth, placeOf, request, reset, types, zeros } from './support/frames.ts'
+import { http2Protocols, overBoth, placeOf, request, reset, types, zeros } from './support/frames.ts'
 import { tensor, type TestGateway } from './support/gateway.ts'
 import { slow } from './support/models.ts'
 import { identity } from './support/onnx.ts'
@@ -15,7 +15,11 @@ const store = {
   'zeros.onnx': zeros,
 }
 const runtime = { executors: 1 }
-const everywhere = await startEverywhere(wholeFile, { store, settings: { runtime } })
+const everywhere = await startEverywhere(wholeFile, {
+  store,
+  settings: { runtime },
+  over: ['http', 'https', 'h2c', 'h2'] as const,
+})
 const good = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 2], [1, 2])] })
 const slowly = JSON.stringify({ inputs: [tensor('x', 'FP32', [1, 1], [5])] })
 const json = { 'content-type': 'application/json' }
@@ -285,7 +289,7 @@ overBoth(
   'a drain says that it is not ready, then takes no more, and answers what it has taken',
   async (t, protocol) => {
     const edge = { http2: { cleartext: true }, drain: { idleMs: 400, timeoutMs: 10_000 } }
-    const own = await startEverywhere(t, { store, settings: { runtime, edge } })
+    const own = await startEverywhere(t, { store, settings: { runtime, edge }, over: http2Protocols })
     const gateway = own.served[protocol]
     const [wire, fresh] = await Promise.all([1, 2].map(() => FrameWire.open(t, placeOf(own, protocol))))
     wire!.write(request(1, inferFields('echo')), data(1, good.slice(0, -5)))
@@ -306,7 +310,7 @@ overBoth(
 )
 
 overBoth('a client that follows the protocol loses no request to a drain', async (t, protocol) => {
-  const own = await startEverywhere(t, { store, settings: { runtime } })
+  const own = await startEverywhere(t, { store, settings: { runtime }, over: http2Protocols })
   const client = own.open(t, protocol)
   assert.equal((await client.send(echoOf([0, 0]))).status, 200)
   let stopped: Promise<unknown> | undefined
@@ -324,7 +328,7 @@ overBoth('a client that follows the protocol loses no request to a drain', async
 
 overBoth('a session ends after its last request, and says which ones it did not take', async (t, protocol) => {
   const edge = { http2: { cleartext: true }, connections: { maxRequests: 5 } }
-  const own = await startEverywhere(t, { store, settings: { runtime, edge } })
+  const own = await startEverywhere(t, { store, settings: { runtime, edge }, over: http2Protocols })
   const wire = await FrameWire.open(t, placeOf(own, protocol))
   const streams = [1, 3, 5, 7, 9, 11, 13, 15]
   wire.write(...streams.flatMap((stream) => [request(stream, inferFields('echo')), data(stream, good, true)]))

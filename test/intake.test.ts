@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { edgeWith, samples, until } from './support/client.ts'
-import { startGateway, tensor, type TestGateway } from './support/gateway.ts'
+import { tensor, type TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
+import { overHttp1, startEverywhere, type Http1 } from './support/protocols.ts'
 import { Wire, wireRequest } from './support/socket.ts'
 
 const store = { 'echo.onnx': identity('INT64', ['n']) }
@@ -12,9 +13,24 @@ async function parked(gateway: TestGateway): Promise<number> {
   return (await samples(gateway)).get('penstock_connections_parked')!
 }
 
-async function openMany(t: TestContext, gateway: TestGateway, count: number): Promise<Wire[]> {
-  return await Promise.all(Array.from({ length: count }, () => Wire.open(t, gateway.url)))
+interface Crowd {
+  readonly gateway: TestGateway
+  readonly wires: readonly Wire[]
 }
+
+/** A gateway, with so many connections to it. */
+async function crowd(t: TestContext, protocol: Http1, count: number, edge: object): Promise<Crowd> {
+  const { served, ca } = await startEverywhere(t, { store, settings: edgeWith(edge), over: [protocol] })
+  const gateway = served[protocol]
+  return { gateway, wires: await Promise.all(Array.from({ length: count }, () => Wire.open(t, gateway.url, ca))) }
+}
+
+/** Without TLS: a crowd takes long to shake hands. */
+function onBothFronts(what: string, run: (t: TestContext, protocol: Http1) => Promise<void>): void {
+  for (const protocol of ['http', 'http on node'] as const) test(`${what}, over ${protocol}`, (t) => run(t, protocol))
+}
+
+const hurried = { connections: { maxTurnMs: 1 } }
 
 /** One request on each connection at the same time; each has to get its own number back. */
 async function askAll(wires: readonly Wire[], round: number): Promise<void> {
@@ -27,9 +43,8 @@ async function askAll(wires: readonly Wire[], round: number): Promise<void> {
   }
 }
 
-test('connections that are left alone are read again, and lose nothing', async (t) => {
-  const gateway = await startGateway(t, { store, settings: edgeWith({ connections: { maxTurnMs: 1 } }) })
-  const wires = await openMany(t, gateway, 250)
+overHttp1('connections that are left alone are read again, and lose nothing', async (t, protocol) => {
+  const { gateway, wires } = await crowd(t, protocol, 250, hurried)
   let seen = 0
   for (let round = 0; round < 8; round++) {
     await askAll(wires, round)
@@ -40,26 +55,23 @@ test('connections that are left alone are read again, and lose nothing', async (
   await askAll(wires, 9)
 })
 
-test('a client that hangs up while it is left alone is forgotten', async (t) => {
-  const gateway = await startGateway(t, { store, settings: edgeWith({ connections: { maxTurnMs: 1 } }) })
-  const wires = await openMany(t, gateway, 250)
+onBothFronts('a client that hangs up while it is left alone is forgotten', async (t, protocol) => {
+  const { gateway, wires } = await crowd(t, protocol, 250, hurried)
   for (let round = 0; round < 4; round++) await askAll(wires, round)
   for (const wire of wires) wire.hangUp()
   const connections = async () => (await samples(gateway)).get('penstock_connections{protocol="http/1.1"}')
   await until('all are gone', async () => (await connections()) === 0 && (await parked(gateway)) === 0)
 })
 
-test('a gateway that shuts down reads from all', async (t) => {
-  const gateway = await startGateway(t, { store, settings: edgeWith({ connections: { maxTurnMs: 1 } }) })
-  const wires = await openMany(t, gateway, 250)
+onBothFronts('a gateway that shuts down reads from all', async (t, protocol) => {
+  const { gateway, wires } = await crowd(t, protocol, 250, hurried)
   for (let round = 0; round < 4; round++) await askAll(wires, round)
   await gateway.stop()
   assert.equal((await Promise.all(wires.map((wire) => wire.gone))).length, 250)
 })
 
-test('with less to do than a turn may hold nobody is left alone', async (t) => {
-  const gateway = await startGateway(t, { store })
-  const wires = await openMany(t, gateway, 10)
+onBothFronts('with less to do than a turn may hold nobody is left alone', async (t, protocol) => {
+  const { gateway, wires } = await crowd(t, protocol, 10, {})
   for (let round = 0; round < 20; round++) {
     await askAll(wires, round)
     assert.equal(await parked(gateway), 0)

@@ -41,13 +41,13 @@ interface Site {
 }
 
 /** A gateway that runs two rows at once, and never one. */
-async function serve(t: TestContext, authorities = by.cert): Promise<Site> {
+async function serve(t: TestContext, authorities = by.cert, http1 = 'lean'): Promise<Site> {
   const folder = await certificateFolder(t, { server: serverCertificate(by) })
   const [caFile, listFile] = [`${folder}/ca.pem`, `${folder}/crl.pem`]
   await writeFile(caFile, authorities)
   await writeFile(listFile, listsOf())
   const tls = { certificates: pairsIn(folder, 'server'), clientCa: caFile, crl: listFile, reloadMs: 10 }
-  const settings = { runtime: { executors: 1 }, batching: fixed(2, 20_000), ...edgeWith({ tls }) }
+  const settings = { runtime: { executors: 1 }, batching: fixed(2, 20_000), ...edgeWith({ tls, http1 }) }
   const served = await startGateway(t, { store: { 'echo.onnx': identity('FP32', ['n', 1]) }, settings })
   return { served, caFile, listFile, folder }
 }
@@ -276,25 +276,26 @@ test('when a revocation list expires the open connections of its authority end, 
   await assertServed(good)
 })
 
-test('what is in flight over HTTP/1.1 when a certificate is revoked is answered, and nothing behind it is', async (t) => {
-  const site = await serve(t)
-  const { hostname, port } = new URL(site.served.url)
-  const socket = connect({ host: hostname, port: Number(port), ...showing(mallory) })
-  t.after(() => socket.destroy())
-  let received = ''
-  socket.on('data', (chunk: Buffer) => (received += chunk.toString()))
-  await once(socket, 'secureConnect')
-  const head = `POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n`
-  socket.write(`${head}content-length: ${row.length}\r\n\r\n${row}`)
-  await until('it waits', async () => (await queuedRows(site.served, 'echo')) === 1)
-  await replace(site.listFile, listsOf(mallory))
-  await until('it was found out', async () => (await refused(site, 'revoked')) === 1)
-  socket.write('GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n')
-  assert.equal(await send(openHttp2(t, site.served, alice), '/v2/models/echo/infer', row), 200)
-  await once(socket, 'close')
-  assert.deepEqual(received.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200'])
-  assert.match(received, /\r\nconnection: close\r\n/i)
-})
+for (const http1 of ['lean', 'node'])
+  test(`what is in flight over HTTP/1.1 when a certificate is revoked is answered, and nothing behind it is, on the ${http1} front`, async (t) => {
+    const site = await serve(t, by.cert, http1)
+    const { hostname, port } = new URL(site.served.url)
+    const socket = connect({ host: hostname, port: Number(port), ...showing(mallory) })
+    t.after(() => socket.destroy())
+    let received = ''
+    socket.on('data', (chunk: Buffer) => (received += chunk.toString()))
+    await once(socket, 'secureConnect')
+    const head = `POST /v2/models/echo/infer HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n`
+    socket.write(`${head}content-length: ${row.length}\r\n\r\n${row}`)
+    await until('it waits', async () => (await queuedRows(site.served, 'echo')) === 1)
+    await replace(site.listFile, listsOf(mallory))
+    await until('it was found out', async () => (await refused(site, 'revoked')) === 1)
+    socket.write('GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n')
+    assert.equal(await send(openHttp2(t, site.served, alice), '/v2/models/echo/infer', row), 200)
+    await once(socket, 'close')
+    assert.deepEqual(received.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200'])
+    assert.match(received, /\r\nconnection: close\r\n/i)
+  })
 
 test('what is in flight over HTTP/2 when a certificate is revoked is answered, and the client is told to go', async (t) => {
   const site = await serve(t)

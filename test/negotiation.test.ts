@@ -6,6 +6,9 @@ import { startGateway, tensor } from './support/gateway.ts'
 import { slow } from './support/models.ts'
 import { identity } from './support/onnx.ts'
 import {
+  http1Protocols,
+  isHttp2,
+  overHttp1,
   protocols,
   startEverywhere,
   type Client,
@@ -69,11 +72,11 @@ function allKinds(client: Client, headers: Record<string, string>): Promise<Got[
 
 /** A target that is sent as it is written, where a client that takes URLs would tidy it up. */
 async function sendTarget(t: TestContext, protocol: Protocol, target: string, method = 'GET') {
-  if (protocol === 'h2' || protocol === 'h2c') return everywhere.open(t, protocol).send({ path: target, method })
+  if (isHttp2(protocol)) return everywhere.open(t, protocol).send({ path: target, method })
   return sendHead(t, `${method} ${target} HTTP/1.1\r\nhost: localhost\r\n`, protocol)
 }
 
-async function sendHead(t: TestContext, head: string, protocol: Protocol = 'http') {
+async function sendHead(t: TestContext, head: string, protocol: Protocol) {
   const wire = await Wire.open(t, everywhere.served[protocol].url, everywhere.ca)
   wire.write(`${head}\r\n`)
   return { ...(await wire.reply()), wire }
@@ -107,9 +110,10 @@ everyProtocol('an id that should not be in a log is replaced, and echoed nowhere
   }
 })
 
-test('two ids, and an id on two lines, are no id', async (t) => {
+overHttp1('two ids, and an id on two lines, are no id', async (t, protocol) => {
   for (const fields of ['first\r\nx-request-id: second', 'first\r\n second']) {
-    const { status, headers } = await sendHead(t, `GET /v2 HTTP/1.1\r\nhost: a\r\nx-request-id: ${fields}\r\n`)
+    const head = `GET /v2 HTTP/1.1\r\nhost: a\r\nx-request-id: ${fields}\r\n`
+    const { status, headers } = await sendHead(t, head, protocol)
     if (status !== 400) assert.doesNotMatch(headers.get('x-request-id')!, /first|second/)
   }
 })
@@ -219,7 +223,7 @@ test('a charset may be in quotes, and is more than what it begins with', async (
     assert.equal((await withType(client, `application/json; charset=${charset}`))[0], status, charset)
 })
 
-for (const protocol of ['http', 'https'] as const) {
+for (const protocol of http1Protocols) {
   test(`a target may be a whole URL; one with a NUL or without end is refused, over ${protocol}`, async (t) => {
     const ask = async (target: string) => (await sendTarget(t, protocol, target)).status
     for (const target of ['http://localhost/v2', 'HTTPS://elsewhere.example:1/v2/models?x', `${url}/v2/models/echo`])
@@ -246,45 +250,37 @@ for (const protocol of ['http', 'https'] as const) {
 
 const connect = 'CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n'
 
-test('CONNECT is refused with the methods that there are, and the connection ends', async (t) => {
-  const { status, json, headers, wire } = await sendHead(t, connect)
+overHttp1('CONNECT is refused with the methods that there are, and the connection ends', async (t, protocol) => {
+  const { status, json, headers, wire } = await sendHead(t, connect, protocol)
   assert.deepEqual([status, json.code], [405, 'method_not_allowed'])
   await wire.gone
   assert.ok(headers.has('allow'), 'RFC 9110 section 15.5.6 wants it')
 })
 
-test('the refusal of CONNECT does not take the place of the answer to the request before', async (t) => {
+overHttp1('the refusal of CONNECT does not take the place of the answer to the request before', async (t, protocol) => {
   const request = { id: 'first', inputs: [tensor('x', 'FP32', [1, 1], [5])] }
-  const { status, json } = await sendHead(t, `${wireRequest('slow', JSON.stringify(request))}${connect}`)
+  const { status, json } = await sendHead(t, `${wireRequest('slow', JSON.stringify(request))}${connect}`, protocol)
   assert.deepEqual([status, json.id], [200, 'first'])
 })
 
-test('HTTP/1.0 is answered, with or without a host, and its connection ends', async (t) => {
+overHttp1('HTTP/1.0 is answered, with or without a host, and its connection ends', async (t, protocol) => {
   for (const fields of ['', 'host: a\r\n']) {
-    const { status, json, wire } = await sendHead(t, `GET /v2 HTTP/1.0\r\n${fields}`)
+    const { status, json, wire } = await sendHead(t, `GET /v2 HTTP/1.0\r\n${fields}`, protocol)
     assert.deepEqual([status, json.name], [200, 'penstock'])
     await wire.gone
   }
 })
 
-test('HTTP/1.1 without a host, or with two, is refused in the words of every refusal', async (t) => {
+overHttp1('HTTP/1.1 without a host, or with two, is refused in the words of every refusal', async (t, protocol) => {
   for (const fields of ['', 'host: a\r\nhost: b\r\n']) {
-    const { status, json } = await sendHead(t, `GET /v2 HTTP/1.1\r\n${fields}`)
+    const { status, json } = await sendHead(t, `GET /v2 HTTP/1.1\r\n${fields}`, protocol)
     assert.deepEqual([status, json?.code], [400, 'invalid'], fields)
   }
 })
 
-test('a host that cannot be one is refused', async (t) => {
+overHttp1('a host that cannot be one is refused', async (t, protocol) => {
   for (const host of ['a b', 'a/b', 'a@b'])
-    assert.equal((await sendHead(t, `GET /v2 HTTP/1.1\r\nhost: ${host}\r\n`)).status, 400, host)
-})
-
-test('HTTP/2 in the clear is refused where it is not configured', async (t) => {
-  const strict = await startGateway(t, { store })
-  const wire = await Wire.open(t, strict.url)
-  wire.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
-  assert.equal((await wire.reply()).status, 400)
-  await wire.gone
+    assert.equal((await sendHead(t, `GET /v2 HTTP/1.1\r\nhost: ${host}\r\n`, protocol)).status, 400, host)
 })
 
 /** Names of the fields that CORS knows. */

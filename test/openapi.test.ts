@@ -9,7 +9,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { wholeFile } from './support/client.ts'
 import { repository, startGateway, tensor, type TestGateway } from './support/gateway.ts'
 import { identity, onnx, onnxTypes, type OnnxType } from './support/onnx.ts'
-import { openClient, protocols, startEverywhere } from './support/protocols.ts'
+import { isHttp2, openClient, protocols, startEverywhere } from './support/protocols.ts'
 import { Wire } from './support/socket.ts'
 
 const types = (Object.keys(onnxTypes) as OnnxType[]).filter((type) => type !== 'BF16')
@@ -177,7 +177,7 @@ for (const protocol of protocols) {
   test(`a host is told of what it reaches and of nothing else, over ${protocol}`, async (t) => {
     const fetchAt = async (host: string): Promise<Document> => {
       const path = '/v2/openapi.json'
-      if (protocol === 'h2' || protocol === 'h2c')
+      if (isHttp2(protocol))
         return (await everywhere.open(t, protocol).send({ path, headers: { ':authority': host } })).json
       // Its client would hold the certificate against the host.
       const wire = await Wire.open(t, everywhere.served[protocol].url, everywhere.ca)

@@ -10,7 +10,15 @@ import { connect as connectTls } from 'node:tls'
 import { readProxyHeader } from '../src/edge/transport/proxy-header.ts'
 import { samples, until, wholeFile } from './support/client.ts'
 import { identity } from './support/onnx.ts'
-import { protocols, startEverywhere, type Everywhere, type Protocol } from './support/protocols.ts'
+import {
+  http1Protocols,
+  isHttp2,
+  isOverTls,
+  protocols,
+  startEverywhere,
+  type Everywhere,
+  type Protocol,
+} from './support/protocols.ts'
 
 const signature = Buffer.from('0d0a0d0a000d0a515549540a', 'hex')
 const tcp4 = '192.0.2.1 198.51.100.1 56324 443'
@@ -187,13 +195,14 @@ const asked = 'GET /v2/models/echo HTTP/1.1\r\nhost: localhost\r\n\r\n'
 
 /** The status of an answer over a connection; NaN if it ends without one. */
 async function statusOver(under: Duplex, there: Everywhere, protocol: Protocol): Promise<number> {
-  const isSecure = protocol === 'https' || protocol === 'h2'
-  const ALPNProtocols = [protocol === 'h2' ? 'h2' : 'http/1.1']
-  const over = isSecure ? connectTls({ socket: under, ca: there.ca, host: '127.0.0.1', ALPNProtocols }) : under
+  const ALPNProtocols = [isHttp2(protocol) ? 'h2' : 'http/1.1']
+  const over = isOverTls(protocol)
+    ? connectTls({ socket: under, ca: there.ca, host: '127.0.0.1', ALPNProtocols })
+    : under
   over.on('error', () => undefined)
   const { promise, resolve } = Promise.withResolvers<number>()
   over.on('close', () => resolve(NaN))
-  if (protocol === 'h2' || protocol === 'h2c') {
+  if (isHttp2(protocol)) {
     const session = connectHttp2(there.served[protocol].url, { createConnection: () => over })
     session.on('error', () => undefined)
     const stream = session.request({ ':path': '/v2/models/echo' })
@@ -237,7 +246,7 @@ for (const [i, protocol] of protocols.entries()) {
     const first = await open('TCP4', `192.0.2.${i}`)
     // As a socket for both families shows it.
     assert.deepEqual([first.status, (await open('TCP6', `::ffff:192.0.2.${i}`)).status], [200, 200])
-    const tooMany = protocol === 'http' ? 503 : NaN
+    const tooMany = isHttp2(protocol) || isOverTls(protocol) ? NaN : 503
     assert.equal((await open('TCP4', `192.0.2.${i}`)).status, tooMany)
     assert.equal((await open('TCP4', `198.51.100.${i}`)).status, 200, 'another address')
     for (const end of ['::1', ':0:ffff::2']) assert.equal((await open('TCP6', `2001:db8:${i}${end}`)).status, 200, end)
@@ -251,7 +260,7 @@ for (const [i, protocol] of protocols.entries()) {
 }
 
 test('where a header is required, who sends none or a wrong one is cut and counted, and others are served', async (t) => {
-  for (const protocol of ['http', 'https'] as const) {
+  for (const protocol of http1Protocols) {
     const before = await refused(behind, protocol)
     const all = Object.values(broken)
     for (const bytes of all) {
@@ -313,7 +322,8 @@ test('from an address that is not listed a header is a broken request, and none 
     for (const protocol of protocols) {
       const socket = await dial(t, bare, protocol)
       const status = await statusOver(behindHeader(socket, header, 'in one piece'), bare, protocol)
-      assert.ok(protocol === 'http' ? status === 400 : Number.isNaN(status), `${protocol} is answered ${status}`)
+      const isTold = !isHttp2(protocol) && !isOverTls(protocol)
+      assert.ok(isTold ? status === 400 : Number.isNaN(status), `${protocol} is answered ${status}`)
       const plain = await dial(t, bare, protocol)
       const none = Buffer.alloc(0)
       assert.equal(await statusOver(behindHeader(plain, none, 'in one piece'), bare, protocol), 200)

@@ -8,7 +8,7 @@ import { showMistake } from '../src/core/document.ts'
 import { samples, statsOf, wholeFile } from './support/client.ts'
 import { folderWith, startGateway, tensor } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
-import { protocols, startEverywhere, type Protocol } from './support/protocols.ts'
+import { http1Protocols, isHttp2, protocols, startEverywhere, type Protocol } from './support/protocols.ts'
 import { Wire } from './support/socket.ts'
 
 const echo = identity('FP32', ['n', 2])
@@ -46,7 +46,7 @@ interface Asked {
 /** Infers, or asks with a method if there is one. */
 async function ask(t: TestContext, protocol: Protocol, { method = 'POST', host = 'localhost', target }: Asked) {
   const sent = method === 'POST' ? body : ''
-  if (protocol === 'h2' || protocol === 'h2c') {
+  if (isHttp2(protocol)) {
     const headers = { ':authority': host }
     const got = await everywhere.open(t, protocol).send({ path: target, method, headers, ...(sent && { body: sent }) })
     return { status: got.status, json: got.json, allow: got.headers.allow }
@@ -161,7 +161,7 @@ everyProtocol('a route of one host is nowhere else, whatever the method', async 
   }
 })
 
-for (const protocol of ['http', 'https'] as const) {
+for (const protocol of http1Protocols) {
   test(`the host in a target that is a whole URL goes before the field, over ${protocol}`, async (t) => {
     const send = (target: string, host: string) => ask(t, protocol, { host, target })
     for (const origin of ['http://api.example.com', 'https://API.example.com:9'])

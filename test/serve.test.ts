@@ -53,8 +53,8 @@ function inPairs(windowMs: number) {
   return { batching: { policy: { kind: 'fixed', maxRows: 2, windowMs } } }
 }
 
-function drain(idleMs: number, timeoutMs = 20_000) {
-  return { edge: { port: 0, drain: { idleMs, timeoutMs } } }
+function drain(idleMs: number, { http1 = 'lean', timeoutMs = 20_000 }: { http1?: string; timeoutMs?: number } = {}) {
+  return { edge: { port: 0, http1, drain: { idleMs, timeoutMs } } }
 }
 
 async function answered(wire: Wire): Promise<string | undefined> {
@@ -137,54 +137,67 @@ for (const name of ['edge', 'admin'] as const) {
   })
 }
 
+const fronts = ['lean', 'node'] as const
+
+/** One test for each front of HTTP/1.1. */
+function onBothFronts(what: string, run: (t: TestContext, http1: (typeof fronts)[number]) => Promise<void>): void {
+  for (const front of fronts) test(`${what}, on the ${front} front`, (t) => run(t, front))
+}
+
 suite('stopping', { concurrency: 3 }, () => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    test(`${signal} lets what is in flight finish, closes idle connections, and the exit code is 0`, async (t) => {
-      const served = await serve(t, { ...inPairs(1_000), ...drain(0) })
-      const idle = await Wire.open(t, served.url)
-      const busy = await Wire.open(t, served.url)
-      const fresh = await Wire.open(t, served.url)
-      idle.write(request)
-      busy.write(request)
-      await Promise.all([answered(idle), answered(busy)])
-      busy.write(request)
-      await served.queued(1)
-      served.child.kill(signal)
-      await idle.gone
-      await fresh.gone
-      assert.equal(await answered(busy), 'close', 'the client must know that nothing may follow')
-      await busy.gone
-      const { code, stdout, stderr } = await served.finished
-      assert.deepEqual([code, stderr], [0, ''])
-      assert.match(stdout, new RegExp(`\\n${signal}: finishing what is in flight\\n$`))
-    })
+    onBothFronts(
+      `${signal} lets what is in flight finish, closes idle connections, and exits with 0`,
+      async (t, http1) => {
+        const served = await serve(t, { ...inPairs(1_000), ...drain(0, { http1 }) })
+        const idle = await Wire.open(t, served.url)
+        const busy = await Wire.open(t, served.url)
+        const fresh = await Wire.open(t, served.url)
+        idle.write(request)
+        busy.write(request)
+        await Promise.all([answered(idle), answered(busy)])
+        busy.write(request)
+        await served.queued(1)
+        served.child.kill(signal)
+        await idle.gone
+        await fresh.gone
+        assert.equal(await answered(busy), 'close', 'the client must know that nothing may follow')
+        await busy.gone
+        const { code, stdout, stderr } = await served.finished
+        assert.deepEqual([code, stderr], [0, ''])
+        assert.match(stdout, new RegExp(`\\n${signal}: finishing what is in flight\\n$`))
+      },
+    )
   }
 
-  test('while it drains, readiness is false and idle connections are still answered, each for the last time', async (t) => {
-    const served = await serve(t, { ...inPairs(20_000), ...drain(2_000) })
-    const kept = await Wire.open(t, served.url)
-    const ready = 'GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n'
-    kept.write(ready)
-    assert.equal((await kept.reply()).status, 200)
-    const slow = await Wire.open(t, served.url)
-    slow.write(request)
-    await served.queued(1)
-    served.child.kill('SIGTERM')
-    await served.said(/SIGTERM/)
-    const fresh = await Wire.open(t, served.url)
-    fresh.write(ready)
-    const { status, headers, json } = await fresh.reply()
-    assert.deepEqual([status, headers.get('connection'), json.code], [503, 'close', 'draining'])
-    await fresh.gone
-    kept.write(request)
-    const [last] = await Promise.all([answered(kept), answered(slow)])
-    assert.equal(last, 'close')
-    await Promise.all([kept.gone, slow.gone])
-    assert.equal((await served.finished).code, 0)
-  })
+  onBothFronts(
+    'while it drains, readiness is false and idle connections are still answered, each for the last time',
+    async (t, http1) => {
+      const served = await serve(t, { ...inPairs(20_000), ...drain(2_000, { http1 }) })
+      const kept = await Wire.open(t, served.url)
+      const ready = 'GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n'
+      kept.write(ready)
+      assert.equal((await kept.reply()).status, 200)
+      const slow = await Wire.open(t, served.url)
+      slow.write(request)
+      await served.queued(1)
+      served.child.kill('SIGTERM')
+      await served.said(/SIGTERM/)
+      const fresh = await Wire.open(t, served.url)
+      fresh.write(ready)
+      const { status, headers, json } = await fresh.reply()
+      assert.deepEqual([status, headers.get('connection'), json.code], [503, 'close', 'draining'])
+      await fresh.gone
+      kept.write(request)
+      const [last] = await Promise.all([answered(kept), answered(slow)])
+      assert.equal(last, 'close')
+      await Promise.all([kept.gone, slow.gone])
+      assert.equal((await served.finished).code, 0)
+    },
+  )
 
-  test('clients that send without a pause get every answer until they are told to go', async (t) => {
-    const served = await serve(t, drain(2_000))
+  onBothFronts('clients that send without a pause get every answer until they are told to go', async (t, http1) => {
+    const served = await serve(t, drain(2_000, { http1 }))
     const first = Promise.withResolvers<void>()
     const clients = Array.from({ length: 16 }, async () => {
       const wire = await Wire.open(t, served.url)
@@ -202,21 +215,24 @@ suite('stopping', { concurrency: 3 }, () => {
     assert.ok(counts.every((count) => count > 0))
   })
 
-  test('a request that never ends is cut off after drain.timeoutMs, and the exit code is 1', async (t) => {
-    const served = await serve(t, drain(0, 200))
-    const endless = await Wire.open(t, served.url)
-    endless.write(request.slice(0, -10))
-    const silent = await Wire.open(t, served.url)
-    silent.write('GET /v2 HT')
-    // An answered request behind them shows that both have been read.
-    const last = await Wire.open(t, served.url)
-    last.write(request)
-    await answered(last)
-    served.child.kill('SIGTERM')
-    const { code, stderr } = await served.finished
-    assert.deepEqual([code, stderr], [1, 'penstock: connections were still open after 200 ms and were cut\n'])
-    await endless.gone
-  })
+  onBothFronts(
+    'a request that never ends is cut off after drain.timeoutMs, and the exit code is 1',
+    async (t, http1) => {
+      const served = await serve(t, drain(0, { http1, timeoutMs: 200 }))
+      const endless = await Wire.open(t, served.url)
+      endless.write(request.slice(0, -10))
+      const silent = await Wire.open(t, served.url)
+      silent.write('GET /v2 HT')
+      // An answered request behind them shows that both have been read.
+      const last = await Wire.open(t, served.url)
+      last.write(request)
+      await answered(last)
+      served.child.kill('SIGTERM')
+      const { code, stderr } = await served.finished
+      assert.deepEqual([code, stderr], [1, 'penstock: connections were still open after 200 ms and were cut\n'])
+      await endless.gone
+    },
+  )
 
   test('a signal that comes right behind the banner is heeded', async (t) => {
     const served = await serve(t, drain(0))
@@ -226,7 +242,7 @@ suite('stopping', { concurrency: 3 }, () => {
   })
 
   test('a second Ctrl-C does not wait', async (t) => {
-    const served = await interrupted(t, drain(60_000, 60_000))
+    const served = await interrupted(t, drain(60_000, { timeoutMs: 60_000 }))
     // Sooner it would be taken for the same one, which npm passes on once more.
     await sleep(1_500)
     served.child.kill('SIGINT')
@@ -235,7 +251,7 @@ suite('stopping', { concurrency: 3 }, () => {
   })
 
   test('a Ctrl-C that npm passes on once more is the same one', async (t) => {
-    const served = await interrupted(t, drain(200, 20_000))
+    const served = await interrupted(t, drain(200))
     served.child.kill('SIGINT')
     assert.equal((await served.finished).code, 0)
   })

@@ -127,15 +127,16 @@ export interface Place {
   readonly ca: string
 }
 
-export function placeOf({ served, ca }: Everywhere, protocol: Http2): Place {
+export function placeOf({ served, ca }: Everywhere<Http2>, protocol: Http2): Place {
   return { url: served[protocol].url, ca }
 }
 
-export type Http2 = 'h2c' | 'h2'
+export const http2Protocols = ['h2c', 'h2'] as const
+export type Http2 = (typeof http2Protocols)[number]
 
 /** One test for HTTP/2 without TLS, and one for it with TLS. */
 export function overBoth(what: string, run: (t: TestContext, protocol: Http2) => Promise<void>): void {
-  for (const protocol of ['h2c', 'h2'] as const) test(`${what}, over ${protocol}`, (t) => run(t, protocol))
+  for (const protocol of http2Protocols) test(`${what}, over ${protocol}`, (t) => run(t, protocol))
 }
 
 /** Answers as many zeros as its input says, for clients that do not take what they have asked for. */

@@ -54,6 +54,8 @@ export const hostileHeads: readonly HostileHead[] = [
     'two hosts': 'GET /v2 HTTP/1.1\r\nhost: a\r\nHOST: b\r\nconnection: close\r\n\r\n',
     'a version that there is not': 'GET /v2 HTTP/1.7\r\nhost: a\r\n\r\n',
     'a version of two digits': 'GET /v2 HTTP/11.1\r\nhost: a\r\n\r\n',
+    'HTTP/2 in a line of HTTP/1': `GET /v2 HTTP/2.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n${smuggled}`,
+    'HTTP/0.9 that would go on': `GET /v2 HTTP/0.9\r\nhost: a\r\nconnection: keep-alive\r\n\r\n${smuggled}`,
     'HTTP/2 where it is not spoken': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
     'no version at all': 'GET /v2\r\n\r\n',
     'a method that there is not': 'FETCH /v2 HTTP/1.1\r\nhost: a\r\n\r\n',
@@ -94,7 +96,7 @@ export const oddHeads: Readonly<Record<string, string>> = {
     wireRequest('echo', '', { 'transfer-encoding': 'chunked' }) + `46\r\n${good}\r\n0\r\nx-a: b\r\n\r\n`,
 }
 
-/** Offers of other protocols: the request is answered in this one, and then the connection ends. */
+/** Offers of other protocols: the request is answered in this one. */
 export const offers: Readonly<Record<string, string>> = {
   'web sockets': wireRequest('echo', good, { connection: 'upgrade', upgrade: 'websocket', 'content-length': '70' }),
   'HTTP/2': wireRequest('echo', good, {
@@ -103,4 +105,7 @@ export const offers: Readonly<Record<string, string>> = {
     'http2-settings': '',
     'content-length': '70',
   }),
+  'with a body in chunks':
+    wireRequest('echo', '', { connection: 'upgrade', upgrade: 'websocket', 'transfer-encoding': 'chunked' }) +
+    `40\r\n${good.slice(0, 64)}\r\n6\r\n${good.slice(64)}\r\n0\r\n\r\n`,
 }

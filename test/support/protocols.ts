@@ -1,13 +1,34 @@
-/** The same requests over every protocol that the edge speaks, with Node's own clients. */
+/** The same requests over every protocol that the edge speaks and over both of its fronts, with Node's own clients. */
 import { connect as connectHttp2, type ClientHttp2Session, type IncomingHttpHeaders } from 'node:http2'
 import { Agent as HttpAgent, request as requestHttp, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
-import type { TestContext } from 'node:test'
+import { test, type TestContext } from 'node:test'
 import { startGateway, type TestGateway } from './gateway.ts'
 import { authority, certificateFolder, pairsIn, serverCertificate } from './tls.ts'
 
-export const protocols = ['http', 'https', 'h2c', 'h2'] as const
+/** HTTP/1.1, over the front that is the default and over that of Node. */
+export const http1Protocols = ['http', 'https', 'http on node', 'https on node'] as const
+export type Http1 = (typeof http1Protocols)[number]
+
+export const protocols = [...http1Protocols, 'h2c', 'h2'] as const
 export type Protocol = (typeof protocols)[number]
+
+export function isHttp2(protocol: Protocol): protocol is 'h2c' | 'h2' {
+  return protocol === 'h2c' || protocol === 'h2'
+}
+
+export function isOverTls(protocol: Protocol): boolean {
+  return protocol === 'h2' || protocol.startsWith('https')
+}
+
+export function isOnNode(protocol: Protocol): boolean {
+  return protocol.endsWith(' on node')
+}
+
+/** One test for each way to speak HTTP/1.1. */
+export function overHttp1(what: string, run: (t: TestContext, protocol: Http1) => Promise<void>): void {
+  for (const protocol of http1Protocols) test(`${what}, over ${protocol}`, (t) => run(t, protocol))
+}
 
 export interface Sent {
   readonly method?: string
@@ -32,39 +53,52 @@ export interface Client {
   readonly session: ClientHttp2Session | undefined
 }
 
-export interface Everywhere {
-  readonly served: Readonly<Record<Protocol, TestGateway>>
+export interface Everywhere<P extends Protocol = Protocol> {
+  readonly served: Readonly<Record<P, TestGateway>>
   /** Who signed the certificate of those that speak TLS. */
   readonly ca: string
   /** A client with a connection of its own, that ends with the test. */
-  open(t: TestContext, protocol: Protocol): Client
+  open(t: TestContext, protocol: P): Client
 }
 
-type Started = Parameters<typeof startGateway>[1]
+interface Started<P> extends NonNullable<Parameters<typeof startGateway>[1]> {
+  /** What is spoken; a test that needs fewer gateways starts sooner. */
+  readonly over?: readonly P[]
+}
 
-/** One gateway without TLS and one with it, both over the same store and settings. */
-export async function startEverywhere(t: TestContext, { store, settings = {} }: Started = {}): Promise<Everywhere> {
+/** Gateways over the same store and settings: with TLS and without, on one front and on the other. */
+export async function startEverywhere<P extends Protocol = Protocol>(
+  t: TestContext,
+  { store, settings = {}, over = protocols as readonly Protocol[] as readonly P[] }: Started<P> = {},
+): Promise<Everywhere<P>> {
   const by = authority()
   const folder = await certificateFolder(t, { server: serverCertificate(by) })
+  const tls = { certificates: pairsIn(folder, 'server') }
   const own = settings as { edge?: object }
   const edge = { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 }, http2: { cleartext: true }, ...own.edge }
-  const common = store === undefined ? {} : { store }
-  const plain = await startGateway(t, { ...common, settings: { ...settings, edge } })
-  const tls = { certificates: pairsIn(folder, 'server') }
-  const secure = await startGateway(t, { ...common, settings: { ...settings, edge: { ...edge, tls } } })
-  const served = { http: plain, https: secure, h2c: plain, h2: secure }
+  const gateways = new Map<string, TestGateway>()
+  const served: Partial<Record<Protocol, TestGateway>> = {}
+  for (const protocol of over) {
+    const at = { ...edge, ...(isOverTls(protocol) && { tls }), ...(isOnNode(protocol) && { http1: 'node' }) }
+    const key = `${isOverTls(protocol)} ${isOnNode(protocol)}`
+    const gateway =
+      gateways.get(key) ?? (await startGateway(t, { ...(store && { store }), settings: { ...settings, edge: at } }))
+    gateways.set(key, gateway)
+    served[protocol] = gateway
+  }
+  const all = served as Record<P, TestGateway>
   return {
-    served,
+    served: all,
     ca: by.cert,
-    open: (test, protocol) => openClient(test, protocol, { url: served[protocol].url, ca: by.cert }),
+    open: (each, protocol) => openClient(each, protocol, { url: all[protocol].url, ca: by.cert }),
   }
 }
 
 export function openClient(t: TestContext, protocol: Protocol, { url, ca }: { url: string; ca: string }): Client {
-  return protocol === 'h2' || protocol === 'h2c' ? overHttp2(t, url, ca) : overHttp1(t, url, ca)
+  return isHttp2(protocol) ? overSession(t, url, ca) : overAgent(t, url, ca)
 }
 
-function overHttp1(t: TestContext, url: string, ca: string): Client {
+function overAgent(t: TestContext, url: string, ca: string): Client {
   const isSecure = url.startsWith('https:')
   const agent = isSecure
     ? new HttpsAgent({ keepAlive: true, maxSockets: 1, ca })
@@ -94,7 +128,7 @@ function overHttp1(t: TestContext, url: string, ca: string): Client {
   return { send, session: undefined }
 }
 
-function overHttp2(t: TestContext, url: string, ca: string): Client {
+function overSession(t: TestContext, url: string, ca: string): Client {
   const session = connectHttp2(url, { ca })
   session.on('error', () => undefined)
   t.after(() => session.destroy())

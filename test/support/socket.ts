@@ -61,6 +61,11 @@ export class Wire {
     this.#socket.write(data)
   }
 
+  /** Settles once the kernel has it: who hangs up before has not sent it over TLS. */
+  sent(data: string | Uint8Array): Promise<void> {
+    return new Promise((resolve) => this.#socket.write(data, () => resolve()))
+  }
+
   hangUp(): void {
     this.#socket.destroy()
   }

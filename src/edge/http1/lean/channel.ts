@@ -178,7 +178,12 @@ export class LeanChannel implements Ending {
 
   #readHead(): void {
     const { maxBytes } = this.#tools.options.head
-    if (!this.#parser) this.#since = this.#tools.clock.now()
+    if (!this.#parser) {
+      // Empty lines before a request begin none (RFC 9112 section 2.2).
+      this.#drop(lineEndsIn(this.#ahead))
+      if (this.#ahead.length === 0) return
+      this.#since = this.#tools.clock.now()
+    }
     const parser = (this.#parser ??= Parser.lend())
     const outcome = parser.readHead(firstOf(this.#ahead, maxBytes - this.#headBytes))
     this.#headBytes += parser.taken
@@ -220,7 +225,7 @@ export class LeanChannel implements Ending {
   }
 
   #drop(count: number): void {
-    this.#ahead = count >= this.#ahead.length ? nothing : this.#ahead.subarray(count)
+    if (count > 0) this.#ahead = count >= this.#ahead.length ? nothing : this.#ahead.subarray(count)
   }
 
   /** The exchange is over: its answer is written, or nobody takes it. */
@@ -268,6 +273,13 @@ export class LeanChannel implements Ending {
     this.#parser?.giveBack()
     this.#parser = undefined
   }
+}
+
+/** How many bytes it begins with that are line ends. */
+function lineEndsIn(bytes: Buffer): number {
+  let count = 0
+  while (bytes[count] === 0x0d || bytes[count] === 0x0a) count++
+  return count
 }
 
 function firstOf(bytes: Buffer, count: number): Buffer {

@@ -86,7 +86,8 @@ export class NodeExchange implements Exchange {
     const response = this.#response
     if (response.headersSent) return
     channel.isAnswering = true
-    const isCut = !this.#request.complete && this.#restIsLong()
+    // Without the leave that was asked for, Node ends the connection itself.
+    const isCut = this.awaitsContinue || (!this.#request.complete && this.#restIsLong())
     if (isCut) channel.cut()
     if (isCut || channel.isLast()) response.shouldKeepAlive = false
     response.writeHead(status, head)
@@ -117,12 +118,8 @@ export class NodeExchange implements Exchange {
     this.#request.on('end', () => this.#sink!.end())
   }
 
-  /**
-   * Whether what is left of the body is too much to read past. A client that still waits for leave to send it may never
-   * do so, and then its next request would be taken for it.
-   */
+  /** Whether what is left of the body is too much to read past. */
   #restIsLong(): boolean {
-    if (this.awaitsContinue) return true
     const { 'content-length': length, 'transfer-encoding': encoding } = this.#request.headers
     return encoding !== undefined || Number(length ?? 0) > this.#channel.options.body.maxUnreadBytes
   }
