@@ -91,7 +91,7 @@ interface Pace {
   readonly warmUpMs: number
 }
 
-const fullPace: Pace = { rounds: 5, pairs: 3, sliceMs: 1_000, warmUpMs: 4_000 }
+const fullPace: Pace = { rounds: 4, pairs: 3, sliceMs: 1_000, warmUpMs: 8_000 }
 const quickPace: Pace = { rounds: 1, pairs: 2, sliceMs: 500, warmUpMs: 2_000 }
 
 interface Rig extends Pace {
