@@ -14,6 +14,7 @@ import { limits } from './limits.ts'
 import { offline } from './offline.ts'
 import { overhead } from './overhead.ts'
 import { overload } from './overload.ts'
+import { profile } from './profile.ts'
 import { restart } from './restart.ts'
 import { rollout } from './rollout.ts'
 import { slices } from './slices.ts'
@@ -24,6 +25,7 @@ import { workers } from './workers.ts'
 
 const benches: readonly Bench[] = [
   overhead,
+  profile,
   offline,
   decode,
   connections,

@@ -1,5 +1,5 @@
 /** What the gateway adds to the cheapest server on Node's own HTTP that reads the same request, by protocol. */
-import type { Bench, BenchOptions, Report, TitledTable } from './support/bench.ts'
+import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { makeCertificates, type Certificates } from './support/certificates.ts'
 import type { Wire } from './support/generator.ts'
 import { guards, shown } from './support/guards.ts'
@@ -8,7 +8,6 @@ import type { Pairs, Spread } from './support/interleave.ts'
 import { makeIssuer } from './support/issuer.ts'
 import { LoadGenerator, sendOnce, type HttpRequest, type HttpTarget } from './support/load.ts'
 import { everyCore, GatewayProcess, Peer, pin } from './support/processes.ts'
-import { partsOf, profiled } from './support/profile.ts'
 import { tabular, tabularRequest } from './support/requests.ts'
 
 const { model, version } = tabular
@@ -81,7 +80,7 @@ async function measure({ quick, say }: BenchOptions): Promise<Report> {
   }
   const figures = Object.fromEntries([...rounds].map(([name, own]) => [name, figureOf(own)]))
   for (const [name, figure] of Object.entries(figures)) say(showLine(settings[name]!, figure))
-  return report(figures, await whereItGoes(rig))
+  return report(figures)
 }
 
 interface Pace {
@@ -149,25 +148,6 @@ async function load({ generator, request }: Rig, target: HttpTarget, wire: Wire,
   await load32.close()
 }
 
-/** Parts of the main thread's time with the lean front, by wire. */
-type Parts = Readonly<Record<string, ReadonlyMap<string, number>>>
-
-async function whereItGoes(rig: Rig): Promise<Parts> {
-  const parts: Record<string, ReadonlyMap<string, number>> = {}
-  for (const wire of ['http', 'https'] as const) {
-    const profile = await profiled(async () => {
-      await using gateway = await GatewayProcess.start(
-        rig.gateway,
-        { http1: 'lean' },
-        wire === 'http' ? undefined : rig.certificates,
-      )
-      await load(rig, gateway, wire, 4 * rig.warmUpMs)
-    })
-    parts[wire] = partsOf(profile)
-  }
-  return parts
-}
-
 /** One setting's outcome. CPU in microseconds per request, of the whole process. */
 interface Figure {
   readonly ratio: Spread
@@ -192,7 +172,7 @@ function figureOf(rounds: readonly Round[]): Figure {
   }
 }
 
-function report(figures: Readonly<Record<string, Figure>>, parts: Parts): Report {
+function report(figures: Readonly<Record<string, Figure>>): Report {
   const judged = Object.entries(settings).filter(([, { target }]) => target !== undefined)
   const rows = Object.entries(settings).map(([name, setting]) => {
     const { ratio, gatewayCpuUs, floorCpuUs, gatewayP50Ms, floorP50Ms, batchRows, voided } = figures[name]!
@@ -208,26 +188,12 @@ function report(figures: Readonly<Record<string, Figure>>, parts: Parts): Report
     targets: Object.fromEntries(judged.map(([name, { target }]) => [`${name}.ratio`, `<= ${target}`])),
     pass: judged.every(([name, { target }]) => figures[name]!.ratio.median <= target!),
     table: { head: columns.split('|'), rows },
-    tables: [partsTable(parts)],
     notes: [
       'CPU is that of the whole process with its workers, user and kernel, per request. The gateway asks for a token (a known' +
         ' one), three rules and four limits, decodes, queues, batches, runs a model of 30 inputs, counts and encodes; the floor' +
         ' reads the body, parses it and answers the same bytes. Closed loop, keep-alive, not pipelined. Pinned: all threads of' +
         ' the server on one core, the generator on another.',
     ],
-  }
-}
-
-function partsTable(parts: Parts): TitledTable {
-  const wires = Object.keys(parts)
-  const names = [...parts[wires[0]!]!.keys()]
-  const percent = (part: number) => (100 * part).toFixed(1)
-  return {
-    title: 'Where the time of the main thread goes with the lean front at 32 connections, in percent, as sampled',
-    table: {
-      head: ['', ...wires.map((wire) => wireNames[wire as Wire])],
-      rows: names.map((name) => [name, ...wires.map((wire) => percent(parts[wire]!.get(name)!))]),
-    },
   }
 }
 

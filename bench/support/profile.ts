@@ -53,7 +53,7 @@ export function partsOf({ nodes, samples, timeDeltas }: Profile): ReadonlyMap<st
   return parts
 }
 
-/** Runs something with every Node that it starts profiled; the profile of the busiest thread. */
+/** Runs something that starts one Node with threads of its own; the profile of its main thread. */
 export async function profiled(run: () => Promise<void>): Promise<Profile> {
   const folder = await mkdtemp(join(tmpdir(), 'penstock-profile-'))
   process.env['BENCH_NODE_FLAGS'] = `--cpu-prof --cpu-prof-interval=250 --cpu-prof-dir=${folder}`
@@ -62,15 +62,9 @@ export async function profiled(run: () => Promise<void>): Promise<Profile> {
   } finally {
     delete process.env['BENCH_NODE_FLAGS']
   }
-  const names = await readdir(folder)
-  const profiles = await Promise.all(
-    names.map(async (name) => JSON.parse(await readFile(join(folder, name), 'utf8')) as Profile),
-  )
+  // The number of the thread is the last but one.
+  const name = (await readdir(folder)).find((each) => /\.0\.\d+\.cpuprofile$/.test(each))
+  const profile = JSON.parse(await readFile(join(folder, name!), 'utf8')) as Profile
   await rm(folder, { recursive: true })
-  return profiles.toSorted((a, b) => busy(b) - busy(a))[0]!
-}
-
-function busy({ nodes, samples }: Profile): number {
-  const idle = new Set(nodes.filter(({ callFrame }) => callFrame.functionName === '(idle)').map(({ id }) => id))
-  return samples.filter((id) => !idle.has(id)).length
+  return profile
 }
