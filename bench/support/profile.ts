@@ -9,7 +9,10 @@ const rooms: readonly (readonly [name: string, fits: RegExp])[] = [
     'socket: reading, writing, streams',
     /^(writeLatin1String|writeUtf8String|writeBuffer|writev|readStart|readStop) |node:(net|internal\/(stream|streams|js_stream|tls))|node:_?tls/,
   ],
-  ['front of HTTP/1.1: heads, bodies, answers', /wasm|src\/edge\/(protocols|transport)|node:_http|node:internal\/http/],
+  [
+    'front of HTTP/1.1: heads, bodies, answers',
+    /wasm|src\/edge\/(http1|http2|transport|flaws|exchange)|node:_http|node:internal\/http/,
+  ],
   ['decoding and encoding', /src\/edge\/codecs/],
   ['rest of the edge', /src\/edge/],
   ['pipeline', /src\/pipeline|src\/core/],

@@ -48,7 +48,7 @@ ${question}
 - Commit: ${commit}
 - Date: ${new Date().toISOString().slice(0, 16)}Z
 - Machine: ${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} cores, Node ${process.versions.node}
-- Target: ${goals.join('; ')}: **${pass ? 'hit' : 'missed'}**
+- Target: ${goals.length === 0 ? 'none' : `${goals.join('; ')}: **${pass ? 'hit' : 'missed'}**`}
 
 ${[tableText(table), ...titled, ...notes].join('\n\n')}
 `
