@@ -7,7 +7,6 @@ import { attacks, type Attack } from './support/attacks.ts'
 import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { makeCertificates, type Certificates } from './support/certificates.ts'
 import type { ClientOrder, Paced } from './support/clients.ts'
-import { ownerOf } from './support/owner.ts'
 import { GatewayProcess, Peer, pin, residentBytesOf } from './support/processes.ts'
 
 const maxStallMs = 20
@@ -57,8 +56,7 @@ async function measure({ quick, say }: BenchOptions): Promise<Report> {
 type Listener = 'plain' | 'tls'
 
 async function underAttack(certificates: Certificates | undefined, plan: Plan, say: BenchOptions['say']) {
-  await using ends = new AsyncDisposableStack()
-  const settings = { store: { path: await folderWith(ownerOf(ends), hostileStore) }, runtime: { executors: 1 } }
+  const settings = { store: { path: await folderWith(hostileStore) }, runtime: { executors: 1 } }
   await using gateway = await GatewayProcess.start(settings, edge, certificates)
   await using clients = new Peer(new URL('support/clients.ts', import.meta.url))
   await using attacker = new Peer(new URL('support/attacker.ts', import.meta.url))

@@ -1,7 +1,7 @@
 /** A/B tests: what may be concluded from what products tell, what follows from it, and what outlives a restart. */
 import assert from 'node:assert/strict'
 import { suite, test, type TestContext } from 'node:test'
-import { admin, until, wholeFile } from './support/client.ts'
+import { admin, until } from './support/client.ts'
 import { configWith, folderWith, startGateway, type TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { metricOf, Product, type Prediction } from './support/product.ts'
@@ -128,7 +128,7 @@ suite('a canary that is worse by a metric', { concurrency: 3 }, () => {
 })
 
 test('what was told outlives a restart, and more may be told then of predictions that were made before', async (t) => {
-  const settings = { state: { path: await folderWith(wholeFile, {}) } }
+  const settings = { state: { path: await folderWith() } }
   const first = await start(t, settings)
   const product = productOf(t, first)
   const made = await predict(product, 20)
@@ -166,8 +166,8 @@ test('when weights change, what was predicted before counts with the share it wa
 })
 
 test('what is told of the predictions of an experiment that is over counts for nothing in the next', async (t) => {
-  const folder = await folderWith(t, store)
-  const settings = { runtime, store: { path: folder }, state: { path: await folderWith(wholeFile, {}) } }
+  const folder = await folderWith(store)
+  const settings = { runtime, store: { path: folder }, state: { path: await folderWith() } }
   const served = await startGateway(t, {
     store: folder,
     settings: { ...settings, models: { m: { split, experiment: ab } } },
@@ -175,7 +175,7 @@ test('what is told of the predictions of an experiment that is over counts for n
   const product = productOf(t, served)
   const prediction = await product.predictBy('canary')
   const other = { ...ab, failures: { tolerate: 2 } }
-  const file = await configWith(t, { ...settings, models: { m: { split, experiment: other } } })
+  const file = await configWith({ ...settings, models: { m: { split, experiment: other } } })
   assert.deepEqual(await served.gateway.reload(file), [])
   assert.equal(await product.outcome({ prediction, metric: 'click' }), 'past')
   assert.equal((await metricOf(served, 'click')).treatment, 0)

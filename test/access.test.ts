@@ -11,7 +11,7 @@ const people: readonly Person[] = [
 ]
 
 async function guarded(t: TestContext, access: readonly object[], more: object = {}): Promise<TestGateway> {
-  return startGateway(t, { settings: { auth: { apiKeys: await keysFor(t, people), access, ...more } } })
+  return startGateway(t, { settings: { auth: { apiKeys: await keysFor(people), access, ...more } } })
 }
 
 async function ask(gateway: TestGateway, id: string | undefined, path: string, init: RequestInit = {}) {

@@ -20,7 +20,7 @@ const rules = [
   { who: { tenants: ['acme'], subjects: ['alice'] }, operations: ['stats'] },
 ]
 const auth = { jwt: { issuers: [{ kind: 'development' }] }, access: rules }
-const auditFile = join(await folderWith(wholeFile, {}), 'audit.jsonl')
+const auditFile = join(await folderWith(), 'audit.jsonl')
 const gateway = await startGateway(wholeFile, { store, settings: { auth, admin: { port: 0, auditFile } } })
 
 interface Asked {
@@ -214,7 +214,7 @@ test('beyond loopback callers show who they are, and need the right for what the
   ]
   const mesh = { mode: 'sidecar' }
   const settings = {
-    auth: { apiKeys: await keysFor(t, people), mesh: {}, access },
+    auth: { apiKeys: await keysFor(people), mesh: {}, access },
     mesh,
     admin: { host: '0.0.0.0', port: 0 },
   }
@@ -239,7 +239,7 @@ test('beyond loopback callers show who they are, and need the right for what the
 })
 
 test('beyond loopback who shows nothing is asked who it is, also where a rule is about anyone', async (t) => {
-  const folder = await folderWith(t, { 'keys.yaml': 'keys: []' })
+  const folder = await folderWith({ 'keys.yaml': 'keys: []' })
   const access = [{ who: 'anyone', operations: ['metadata'] }]
   const settings = { auth: { apiKeys: { file: `${folder}/keys.yaml` }, access }, admin: { host: '0.0.0.0', port: 0 } }
   const open = await startGateway(t, { store, settings })
@@ -247,7 +247,7 @@ test('beyond loopback who shows nothing is asked who it is, also where a rule is
 })
 
 test('every token is written down: when, who, what, before and after, and the token itself not', async (t) => {
-  const file = join(await folderWith(t, {}), 'audit.jsonl')
+  const file = join(await folderWith(), 'audit.jsonl')
   const settings = { auth, admin: { port: 0, auditFile: file } }
   const tokens: string[] = []
   for (let run = 0; run < 2; run++) {
@@ -277,7 +277,7 @@ test('many tokens at once are a line each', async () => {
 })
 
 test('what cannot be written down is not done', async (t) => {
-  const folder = await folderWith(t, {})
+  const folder = await folderWith()
   const file = join(folder, 'audit.jsonl')
   await mkdir(file)
   const deaf = await startGateway(t, { store, settings: { auth, admin: { port: 0, auditFile: file } } })
@@ -291,7 +291,7 @@ const plan = { edge: { port: 0, drain: { idleMs: 0 } }, metrics: { port: 0 }, ad
 
 async function served(t: TestContext, more: object = {}) {
   const files = { 'penstock.yaml': stringify({ ...plan, ...more }), 's/echo.onnx': store['echo.onnx'] }
-  const folder = await folderWith(t, files)
+  const folder = await folderWith(files)
   const running = penstock(t, ['serve', 'penstock.yaml'], folder)
   const [, url, adminUrl] = await running.said(/at (http:\S+), metrics at \S+, status at (http:\S+)\/admin/)
   return { url: url!, adminUrl: adminUrl!, folder }

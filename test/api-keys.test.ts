@@ -37,7 +37,7 @@ interface Guarded extends TestGateway {
 }
 
 async function guarded(t: TestContext, text: string, keys: object = {}, more: object = {}): Promise<Guarded> {
-  const file = join(await folderWith(t, { 'keys.yaml': text }), 'keys.yaml')
+  const file = join(await folderWith({ 'keys.yaml': text }), 'keys.yaml')
   const { access = rules, ...settings } = more as { access?: object[] }
   const apiKeys = { file, reloadMs: 100, ...keys }
   return { ...(await startGateway(t, { store, settings: { auth: { apiKeys, access }, ...settings } })), file }
@@ -126,7 +126,7 @@ test('a file that breaks keeps the keys before, is reported once, and again when
     'keys.yaml': fileOf(alice),
     'store/echo.onnx': store['echo.onnx'],
   }
-  const folder = await folderWith(t, files)
+  const folder = await folderWith(files)
   const served = penstock(t, ['serve', 'penstock.yaml'], folder)
   const [, url] = await served.said(/at (http:\S+),/)
   let log = ''
@@ -152,7 +152,7 @@ test('a file that breaks keeps the keys before, is reported once, and again when
 })
 
 test('a file that stays broken is reported once, however often it is looked at, and a key ends in its time', async (t) => {
-  const file = join(await folderWith(t, {}), 'keys.yaml')
+  const file = join(await folderWith(), 'keys.yaml')
   await replace(file, fileOf({ id: 'a', expires: '2027-01-01T00:00:00Z' }))
   const problems: string[] = []
   const looks: (() => void)[] = []
@@ -247,11 +247,11 @@ const mistakes: [what: string, text: string | undefined, said: RegExp][] = [
 ]
 
 for (const [what, text, said] of mistakes)
-  test(`nothing starts, and one line says where, if the file ${what}`, async (t) => {
+  test(`nothing starts, and one line says where, if the file ${what}`, async () => {
     const files = { 'echo.onnx': store['echo.onnx'], ...(text !== undefined && { 'keys.yaml': text }) }
-    const folder = await folderWith(t, files)
+    const folder = await folderWith(files)
     const auth = { apiKeys: { file: join(folder, 'keys.yaml') }, access: rules }
-    const started = await start(await configWith(t, { auth, store: { path: folder } }))
+    const started = await start(await configWith({ auth, store: { path: folder } }))
     assert.ok('mistakes' in started)
     const lines = started.mistakes.map(showMistake)
     assert.equal(lines.length, 1)
@@ -284,7 +284,7 @@ test('`penstock key` makes a key that works when its entry is pasted into the fi
 test('a key file named by a relative path is taken from the folder of the configuration', async (t) => {
   const plan = { auth: { apiKeys: { file: 'secret/keys.yaml' }, access: rules }, store: { path: 'store' } }
   const files = { 'at/penstock.yaml': stringify(plan), 'at/secret/keys.yaml': fileOf(alice) }
-  const folder = await folderWith(t, { ...files, 'at/store/echo.onnx': store['echo.onnx'] })
+  const folder = await folderWith({ ...files, 'at/store/echo.onnx': store['echo.onnx'] })
   await writeFile(join(folder, 'keys.yaml'), 'nonsense')
   const { code, stderr } = await penstock(t, ['check', 'at/penstock.yaml'], folder).finished
   assert.deepEqual([code, stderr], [0, ''])

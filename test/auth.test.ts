@@ -231,7 +231,7 @@ test('no token is in any log, metric or answer', async (t) => {
     store: { path: 'store' },
   }
   const files = { 'penstock.yaml': stringify(plan), 'store/echo.onnx': store['echo.onnx'] }
-  const served = penstock(t, ['serve', 'penstock.yaml'], await folderWith(t, files))
+  const served = penstock(t, ['serve', 'penstock.yaml'], await folderWith(files))
   const [, url, metricsUrl] = await served.said(/at (http:\S+), metrics at (http:\S+)\/metrics/)
   const shown = [`Bearer ${mint()}`, ...Object.values(bad).filter((each) => each !== undefined)]
   const seen: string[] = []
@@ -313,7 +313,7 @@ test('who comes in is counted by how, and who does not by why', async (t) => {
 })
 
 test('where keys are taken too, every 401 has a challenge (RFC 9110 section 15.5.2)', async (t) => {
-  const folder = await folderWith(t, { 'keys.yaml': `keys: [{ id: k, sha256: '${'0'.repeat(64)}' }]` })
+  const folder = await folderWith({ 'keys.yaml': `keys: [{ id: k, sha256: '${'0'.repeat(64)}' }]` })
   const auth = { jwt: fromServer(server), apiKeys: { file: `${folder}/keys.yaml` }, access: rules }
   const both = await startGateway(t, { store, settings: { auth } })
   const shown: Record<string, string>[] = [{}, { 'x-api-key': 'k.wrong' }, { authorization: 'Basic eA==' }]

@@ -307,7 +307,7 @@ test(
       admin: { port: 0 },
       batching: fixed(100, 60_000),
     }
-    const folder = await folderWith(t, {
+    const folder = await folderWith({
       'penstock.yaml': stringify(config),
       'models/echo.onnx': store['echo.onnx'],
     })

@@ -11,7 +11,7 @@ import type { Issued } from '../src/cli/certificate.ts'
 import { start } from '../src/cli/serve.ts'
 import { loadConfig } from '../src/config.ts'
 import { showMistake } from '../src/core/document.ts'
-import { until, wholeFile } from './support/client.ts'
+import { until } from './support/client.ts'
 import { folderWith } from './support/gateway.ts'
 import { isLetIn, put, replace, serveTls, tlsVersions, visit, type VisitOptions } from './support/handshake.ts'
 import { identity } from './support/onnx.ts'
@@ -31,7 +31,7 @@ function named(name: string, authorityOf = by): Issued {
 const good = named('server')
 const passphrase = { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x' } as const
 const broken = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
-const files = await folderWith(wholeFile, {
+const files = await folderWith({
   'server.pem': good.cert,
   'server-key.pem': good.key,
   'der.pem': new X509Certificate(good.cert).raw,
@@ -65,7 +65,7 @@ function startWatching(t: TestContext, folder: string, tls: object = {}) {
 }
 
 test('a new certificate is shown to new connections, and those that are open go on', async (t) => {
-  const folder = await certificateFolder(t, { server: named('old') })
+  const folder = await certificateFolder({ server: named('old') })
   const gateway = await startWatching(t, folder)
   const agent = new Agent({ keepAlive: true, maxSockets: 1, maxCachedSessions: 0 })
   t.after(() => agent.destroy())
@@ -82,7 +82,7 @@ test('a new certificate is shown to new connections, and those that are open go 
 })
 
 test('a session is resumed after the certificate was renewed', async (t) => {
-  const folder = await certificateFolder(t, { server: named('old'), ca: by })
+  const folder = await certificateFolder({ server: named('old'), ca: by })
   const gateway = await startWatching(t, folder, { clientCa: `${folder}/ca.pem` })
   const alice = showing(clientCertificate(by, 'alice'))
   const before = await Promise.all(tlsVersions.map((maxVersion) => visit(gateway, { ...alice, maxVersion })))
@@ -95,7 +95,7 @@ test('a session is resumed after the certificate was renewed', async (t) => {
 })
 
 test('when `clientCa` is another authority, its clients get in, and those of the old one neither anew nor by resuming', async (t) => {
-  const folder = await certificateFolder(t, { server: named('server'), ca: by })
+  const folder = await certificateFolder({ server: named('server'), ca: by })
   const gateway = await startWatching(t, folder, { clientCa: `${folder}/ca.pem` })
   const [alice, bob] = [showing(clientCertificate(by, 'alice')), showing(clientCertificate(other, 'bob'))]
   const before = await Promise.all(tlsVersions.map((maxVersion) => visit(gateway, { ...alice, maxVersion })))
@@ -114,7 +114,7 @@ test('when `clientCa` is another authority, its clients get in, and those of the
 
 test('files that cannot be used change nothing and are logged once, and good ones that follow are taken', async (t) => {
   const old = named('old')
-  const folder = await certificateFolder(t, { server: old })
+  const folder = await certificateFolder({ server: old })
   const tls = { certificates: pairsIn(folder, 'server'), reloadMs: 10 }
   await writeFile(join(files, 'watched.yaml'), configOf({ edge: { port: 0, tls } }))
   const served = penstock(t, ['serve', 'watched.yaml'], files)
@@ -149,7 +149,7 @@ test('files that cannot be used change nothing and are logged once, and good one
 })
 
 test('certificates that Kubernetes swaps by a link to their folder are taken up', async (t) => {
-  const folder = await folderWith(t, {})
+  const folder = await folderWith()
   /** Each version lies in a folder of its own; one link leads to the folder, and the files' names lead through it. */
   const mount = async (version: string, { cert, key }: Issued) => {
     await mkdir(`${folder}/${version}`)

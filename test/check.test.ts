@@ -8,7 +8,6 @@ import { stringify } from 'yaml'
 import { loadConfig } from '../src/config.ts'
 import { showMistake } from '../src/core/document.ts'
 import { weaknesses } from '../src/weaknesses.ts'
-import { wholeFile } from './support/client.ts'
 import { folderWith, repository, tensor } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { penstock, type Finished } from './support/process.ts'
@@ -28,7 +27,7 @@ const access = [
   { who: 'anyone', operations: ['metadata'], models: ['echo'], versions: ['2'] },
   { who: { scopes: ['*'] }, operations: ['admin.write'] },
 ]
-const explained = await folderWith(wholeFile, {
+const explained = await folderWith({
   ...store,
   'penstock.yaml': stringify({ auth: { ...development, access }, store: { path: 's' } }),
 })
@@ -104,7 +103,7 @@ suite('`penstock check --as`', { concurrency: 2 }, () => {
 
   test('names no rule where `auth: none` lets everybody in', async (t) => {
     const plan = stringify({ auth: 'none', store: { path: 's' } })
-    const folder = await folderWith(t, { ...store, 'penstock.yaml': plan })
+    const folder = await folderWith({ ...store, 'penstock.yaml': plan })
     const { code, stdout } = await check(t, folder, '--as', 'anyone', '--operation', 'infer', '--model', 'other')
     assert.equal(code, 0)
     assert.match(stdout, /^infer other 1: allowed/)
@@ -122,14 +121,14 @@ const sound = {
 }
 
 /** The sound configuration with something changed in it. */
-async function changed(t: TestContext, change: (plan: any) => void) {
+async function changed(change: (plan: any) => void) {
   const plan = structuredClone(sound)
   change(plan)
-  return loadConfig(join(await folderWith(t, { 'penstock.yaml': stringify(plan) }), 'penstock.yaml'))
+  return loadConfig(join(await folderWith({ 'penstock.yaml': stringify(plan) }), 'penstock.yaml'))
 }
 
-async function weaknessesOf(t: TestContext, change: (plan: any) => void): Promise<string[]> {
-  const loaded = await changed(t, change)
+async function weaknessesOf(change: (plan: any) => void): Promise<string[]> {
+  const loaded = await changed(change)
   assert.ok('config' in loaded, 'mistakes' in loaded ? loaded.mistakes.map(showMistake).join('\n') : '')
   return weaknesses(loaded.config, ['a', 'b'])
 }
@@ -209,8 +208,8 @@ const judged: [what: string, change: (plan: any) => void, said: RegExp | undefin
 
 suite('what is weak is said in one sentence:', () => {
   for (const [what, change, said] of judged)
-    test(`${said ? '' : 'nothing about '}${what}`, async (t) => {
-      const found = await weaknessesOf(t, change)
+    test(`${said ? '' : 'nothing about '}${what}`, async () => {
+      const found = await weaknessesOf(change)
       assert.equal(found.length, said ? 1 : 0, found.join('\n'))
       if (said) assert.match(found[0]!, said)
     })
@@ -252,8 +251,8 @@ const clashing: [what: string, change: (plan: any) => void, said: RegExp | undef
 
 suite('what cannot be meant together starts nothing:', () => {
   for (const [what, change, said] of clashing)
-    test(`${said ? '' : 'unlike '}${what}`, async (t) => {
-      const loaded = await changed(t, change)
+    test(`${said ? '' : 'unlike '}${what}`, async () => {
+      const loaded = await changed(change)
       const mistakes = 'mistakes' in loaded ? loaded.mistakes.map(showMistake) : []
       assert.equal(mistakes.length, said ? 1 : 0, mistakes.join('\n'))
       if (said) assert.match(mistakes[0]!, said)
@@ -264,7 +263,7 @@ test('`penstock check` passes with what is weak, and with --strict it does not',
   const [weak, good] = await Promise.all(
     [[wild], access.slice(0, 1)].map((rules) => {
       const plan = stringify({ auth: { ...development, access: rules }, store: { path: 's' } })
-      return folderWith(t, { ...store, 'penstock.yaml': plan })
+      return folderWith({ ...store, 'penstock.yaml': plan })
     }),
   )
   const [lax, strict, strong] = await Promise.all([
@@ -296,14 +295,14 @@ test('the curl line of `serve` carries a token and works when pasted, and `infer
     store: { path: 's' },
   }
   const files = { ...store, 'penstock.yaml': stringify(plan), 's/echo/2/samples/one.json': sample, 'one.json': sample }
-  const folder = await folderWith(t, files)
+  const folder = await folderWith(files)
   const served = penstock(t, ['serve', 'penstock.yaml'], folder)
   const [line, token, url] = await served.said(/^ {2}curl -sS -H 'authorization: Bearer (\S+)' (http:\/\/[^/]+).*$/m)
   const pasted = await promisify(execFile)('sh', ['-c', line], { cwd: folder })
   assert.deepEqual(JSON.parse(pasted.stdout).outputs[0].data, [7])
   const payload = JSON.parse(Buffer.from(token!.split('.')[1]!, 'base64url').toString())
   assert.deepEqual([payload.sub, payload.scope, payload.exp - payload.iat], ['developer', 'models', 3_600])
-  const tokens = await folderWith(t, { good: `${token}\n`, bad: 'a.b.c', empty: '\n' })
+  const tokens = await folderWith({ good: `${token}\n`, bad: 'a.b.c', empty: '\n' })
   const infer = (...args: string[]) => {
     return penstock(t, ['infer', 'echo', '-i', 'one.json', '-u', url!, ...args], folder).finished
   }

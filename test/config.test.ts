@@ -8,8 +8,8 @@ import { configWith, folderWith, ownStore, startGateway } from './support/gatewa
 import { penstock } from './support/process.ts'
 
 /** What is wrong with a file, line by line; its name is without its folder. */
-async function mistakesIn(t: TestContext, text: string): Promise<string[]> {
-  const folder = await folderWith(t, { 'penstock.yaml': text })
+async function mistakesIn(text: string): Promise<string[]> {
+  const folder = await folderWith({ 'penstock.yaml': text })
   const loaded = await loadConfig(join(folder, 'penstock.yaml'))
   assert.ok('mistakes' in loaded)
   return loaded.mistakes.map((mistake) => showMistake({ ...mistake, file: basename(mistake.file) }))
@@ -17,7 +17,7 @@ async function mistakesIn(t: TestContext, text: string): Promise<string[]> {
 
 /** What `penstock check` says about a file after the heading; it has to end with a refusal. */
 async function complaints(t: TestContext, text: string): Promise<string[]> {
-  const folder = await folderWith(t, { 'penstock.yaml': text })
+  const folder = await folderWith({ 'penstock.yaml': text })
   const { code, stdout, stderr } = await penstock(t, ['check', 'penstock.yaml'], folder).finished
   assert.deepEqual({ code, stdout }, { code: 1, stdout: '' }, stderr)
   assert.doesNotMatch(stderr, /^ {4}at /m, 'no stack trace')
@@ -128,8 +128,8 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
 ]
 
 for (const [mistake, text, line] of mistakes) {
-  test(`${mistake} is refused in one line that says where and what`, async (t) => {
-    const lines = await mistakesIn(t, text)
+  test(`${mistake} is refused in one line that says where and what`, async () => {
+    const lines = await mistakesIn(text)
     assert.equal(lines.length, 1, lines.join('\n'))
     assert.match(lines[0]!, line)
   })
@@ -177,8 +177,8 @@ test('a file that is missing or cannot be read is named, by every command that n
   assert.match(stderr, /^penstock: .*\n {2}config: cannot be read \(EISDIR\)\n$/)
 })
 
-test('what the file does not say has its default, and nobody can change it afterwards', async (t) => {
-  const folder = await folderWith(t, {
+test('what the file does not say has its default, and nobody can change it afterwards', async () => {
+  const folder = await folderWith({
     'conf/penstock.yaml': 'auth: none\nedge:\n  body: { maxBytes: 81 }\n  drain:\n    idleMs: 5\n',
   })
   const loaded = await loadConfig(join(folder, 'conf/penstock.yaml'))
@@ -203,7 +203,7 @@ test('what the file does not say has its default, and nobody can change it after
     log: { level: 'warn' },
   })
   assert.throws(() => Object.assign(config.edge.drain, { idleMs: 6 }), TypeError)
-  const { config: fixed } = await configWith(t, {
+  const { config: fixed } = await configWith({
     batching: { policy: { kind: 'fixed' } },
     store: { path: '/srv/models' },
   })
@@ -211,23 +211,23 @@ test('what the file does not say has its default, and nobody can change it after
   assert.equal(fixed.store.path, '/srv/models')
 })
 
-test('a version written without quotes is never another version: 1.10 is not 1.1', async (t) => {
+test('a version written without quotes is never another version: 1.10 is not 1.1', async () => {
   for (const version of ['1.10', '1.0', '0x2']) {
-    const folder = await folderWith(t, { 'penstock.yaml': `auth: none\nmodels: { m: { version: ${version} } }\n` })
+    const folder = await folderWith({ 'penstock.yaml': `auth: none\nmodels: { m: { version: ${version} } }\n` })
     const loaded = await loadConfig(join(folder, 'penstock.yaml'))
     const read = 'config' in loaded ? loaded.config.models['m']?.version : undefined
     assert.ok(read === undefined || read === version, `${version} became ${read}`)
   }
 })
 
-test('loopback has several names', async (t) => {
+test('loopback has several names', async () => {
   for (const host of ['localhost', '127.0.0.2', '::1']) {
-    assert.equal((await configWith(t, { edge: { host } })).config.edge.host, host)
+    assert.equal((await configWith({ edge: { host } })).config.edge.host, host)
   }
 })
 
 test('a good configuration passes the check with the plan and listens nowhere', async (t) => {
-  const folder = await folderWith(t, { 'penstock.yaml': `auth: none\nedge:\n  port: 1\nstore:\n  path: ${ownStore}\n` })
+  const folder = await folderWith({ 'penstock.yaml': `auth: none\nedge:\n  port: 1\nstore:\n  path: ${ownStore}\n` })
   const { code, stdout, stderr } = await penstock(t, ['check', 'penstock.yaml'], folder).finished
   assert.deepEqual([code, stderr], [0, ''])
   assert.match(
@@ -251,9 +251,9 @@ test('the admin listener shows the configuration in force, defaults and all', as
   })
 })
 
-test('without a word on auth callers show tokens of an issuer for development', async (t) => {
+test('without a word on auth callers show tokens of an issuer for development', async () => {
   for (const text of ['', 'edge:\n  port: 8080']) {
-    const folder = await folderWith(t, { 'penstock.yaml': text })
+    const folder = await folderWith({ 'penstock.yaml': text })
     const loaded = await loadConfig(join(folder, 'penstock.yaml'))
     assert.ok('config' in loaded)
     assert.partialDeepStrictEqual(loaded.config.auth, { jwt: { issuers: [{ kind: 'development' }] } })

@@ -238,7 +238,7 @@ test('constants of every datatype travel as the model would send them, in JSON a
 })
 
 /** What is wrong with fallbacks of a model's own route, or of others, line by line. */
-async function mistakesIn(t: TestContext, place: 'models' | 'routes', fallbacks: readonly string[]): Promise<string[]> {
+async function mistakesIn(place: 'models' | 'routes', fallbacks: readonly string[]): Promise<string[]> {
   const head = 'auth: none\nedge: { port: 0 }\nmetrics: { port: 0 }\nadmin: { port: 0 }\nstore: { path: store }\n'
   const own = place === 'models' ? `, fallback: ${fallbacks[0]}` : ''
   const routes = place === 'routes' ? fallbacks : []
@@ -246,7 +246,7 @@ async function mistakesIn(t: TestContext, place: 'models' | 'routes', fallbacks:
   const text = `${head}models:\n  m: { version: "2"${own} }\n${lines.length > 0 ? 'routes:\n' : ''}${lines.join('')}`
   const model = casting(['n', 2], ['FP32', 'UINT8', 'BOOL', 'BYTES'])
   const files = Object.fromEntries(['1', '2', '3'].map((version) => [`store/m/${version}/model.onnx`, model]))
-  const file = await loadConfig(join(await folderWith(t, { ...files, 'penstock.yaml': text }), 'penstock.yaml'))
+  const file = await loadConfig(join(await folderWith({ ...files, 'penstock.yaml': text }), 'penstock.yaml'))
   const started = 'mistakes' in file ? file : await start(file)
   if ('running' in started) await started.running.stop()
   const mistakes = 'mistakes' in started ? started.mistakes : []
@@ -292,13 +292,13 @@ const wrong: [fallback: string, problem: string][] = [
   [constantWith({ UINT8: '[-1, 1]' }), 'output "UINT8": element 0 is no UINT8'],
 ]
 
-test('a fallback that is none is told at load, in one line that names its key', async (t) => {
+test('a fallback that is none is told at load, in one line that names its key', async () => {
   for (const [fallback, line] of malformed) {
     for (const [place, key] of [
       ['models', 'penstock.yaml:7: models.m.fallback'],
       ['routes', 'penstock.yaml:9: routes[0].fallback'],
     ] as const) {
-      const lines = await mistakesIn(t, place, [fallback])
+      const lines = await mistakesIn(place, [fallback])
       assert.equal(lines.length, 1, `${fallback}: ${lines.join('\n')}`)
       assert.ok(lines[0]!.startsWith(key), `${lines[0]}`)
       assert.match(lines[0]!, line)
@@ -306,15 +306,15 @@ test('a fallback that is none is told at load, in one line that names its key', 
   }
 })
 
-test('every fallback that could never answer is told at load, each in a line with its key', async (t) => {
+test('every fallback that could never answer is told at load, each in a line with its key', async () => {
   const good = [versionOf('"1"'), versionOf('"3"'), constantWith({}), '{ kind: refuse }']
   const lines = wrong.map(([, problem], i) => `penstock.yaml:${9 + i}: routes[${i}].fallback: ${problem}`)
   const all = [...wrong.map(([fallback]) => fallback), ...good]
-  assert.deepEqual(await mistakesIn(t, 'routes', all), lines)
-  assert.deepEqual(await mistakesIn(t, 'routes', good), [])
-  assert.deepEqual(await mistakesIn(t, 'models', [good[0]!]), [])
+  assert.deepEqual(await mistakesIn('routes', all), lines)
+  assert.deepEqual(await mistakesIn('routes', good), [])
+  assert.deepEqual(await mistakesIn('models', [good[0]!]), [])
   for (const [fallback, problem] of wrong.slice(0, 3))
-    assert.deepEqual(await mistakesIn(t, 'models', [fallback]), [`penstock.yaml:7: models.m.fallback: ${problem}`])
+    assert.deepEqual(await mistakesIn('models', [fallback]), [`penstock.yaml:7: models.m.fallback: ${problem}`])
 })
 
 test('a model without rows has one answer, and so has its constant', async (t) => {

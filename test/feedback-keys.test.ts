@@ -13,7 +13,6 @@ import { feedbackOptions } from '../src/experiments/feedback/options.ts'
 import type { LiveModel } from '../src/live/model.ts'
 import { openPredictions } from '../src/live/predictions.ts'
 import type { Kept, States } from '../src/state/states.ts'
-import { wholeFile } from './support/client.ts'
 import { configWith, folderWith, startGateway, type TestGateway } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
 import { StillClock } from './support/limits.ts'
@@ -29,12 +28,9 @@ const split = { arms, default: 'stable' }
 const ab = { kind: 'ab', treatment: 'canary', feedback: { metrics: click } }
 const unknown = '400 invalid: this is not the id of a prediction of this gateway'
 
-/** Gateways write to it when they are stopped, which is after a test. */
-const stateFolder = () => folderWith(wholeFile, {})
-
 /** Keys of 32 bytes in files of their own, by name; returns their paths. */
-async function keys(t: TestContext, ...names: readonly string[]): Promise<string[]> {
-  const folder = await folderWith(t, Object.fromEntries(names.map((name) => [name, randomBytes(32)])))
+async function keys(...names: readonly string[]): Promise<string[]> {
+  const folder = await folderWith(Object.fromEntries(names.map((name) => [name, randomBytes(32)])))
   return names.map((name) => join(folder, name))
 }
 
@@ -48,17 +44,17 @@ function start(t: TestContext, settings: object, experiment: object | undefined 
 const productOf = (t: TestContext, { url }: TestGateway) => new Product(openClient(t, 'http', { url, ca: '' }))
 
 test('a prediction of one gateway is known to another with the same key', async (t) => {
-  const keyFiles = await keys(t, 'one')
+  const keyFiles = await keys('one')
   const [first, second] = [await start(t, { feedback: { keyFiles } }), await start(t, { feedback: { keyFiles } })]
   const prediction = await productOf(t, first).predictBy('canary')
   assert.equal(await productOf(t, second).outcome({ prediction, metric: 'click' }), 'counted')
   assert.equal((await metricOf(second, 'click')).treatment, 1)
-  const stranger = await start(t, { feedback: { keyFiles: await keys(t, 'other') } })
+  const stranger = await start(t, { feedback: { keyFiles: await keys('other') } })
   assert.equal(await productOf(t, stranger).outcome({ prediction, metric: 'click' }), unknown)
 })
 
 test('without a key one is made, and is the same after a restart and for who shares the state', async (t) => {
-  const state = { path: join(await stateFolder(), 'state') }
+  const state = { path: join(await folderWith(), 'state') }
   const first = await start(t, { state })
   const prediction = await productOf(t, first).predictBy('stable')
   assert.equal(await productOf(t, await start(t, { state })).outcome({ prediction, metric: 'click' }), 'counted')
@@ -68,14 +64,14 @@ test('without a key one is made, and is the same after a restart and for who sha
 })
 
 test('gateways that start at the same time make one key', async (t) => {
-  const state = { path: await stateFolder() }
+  const state = { path: await folderWith() }
   const all = await Promise.all(Array.from({ length: 4 }, () => start(t, { state })))
   const prediction = await productOf(t, all[0]!).predictBy('stable')
   for (const served of all) assert.equal(await productOf(t, served).outcome({ prediction, metric: 'click' }), 'counted')
 })
 
 test('a key is changed without loss: the first signs, all are taken, and what is gone is not', async (t) => {
-  const [old, fresh] = await keys(t, 'old', 'fresh')
+  const [old, fresh] = await keys('old', 'fresh')
   const before = await start(t, { feedback: { keyFiles: [old] } })
   const both = await start(t, { feedback: { keyFiles: [fresh, old] } })
   const after = await start(t, { feedback: { keyFiles: [fresh] } })
@@ -95,7 +91,7 @@ test('a key that is missing or short is told by its file, and nothing is served'
       return [`${name}.yaml`, stringify({ ...settings, models: { m: { split, experiment: ab } } })]
     }),
   )
-  const folder = await folderWith(t, { short: randomBytes(31), ...models, ...configs })
+  const folder = await folderWith({ short: randomBytes(31), ...models, ...configs })
   for (const [name, words] of [
     ['gone', /gone: cannot be read \(ENOENT\)/],
     ['short', /short: holds 31 bytes: a key needs 32 or more/],
@@ -107,32 +103,24 @@ test('a key that is missing or short is told by its file, and nothing is served'
 })
 
 test('where nobody may tell anything, no key is kept', async (t) => {
-  const path = await stateFolder()
+  const path = await folderWith()
   const served = await start(t, { state: { path } }, { ...ab, feedback: {} })
   await productOf(t, served).ask()
   assert.ok(!(await readdir(path)).some((name) => name.startsWith('feedback-key')))
 })
 
-test('an experiment that is configured while requests flow has a key that outlives a restart', async (t) => {
-  const state = { path: await stateFolder() }
-  const settings = { state, store: { path: await folderWith(t, store) }, runtime: { executors: 1 } }
+test('predictions of an experiment that is configured later are known after a restart, from the first on', async (t) => {
+  const state = { path: await folderWith() }
+  const settings = { state, store: { path: await folderWith(store) }, runtime: { executors: 1 } }
   const served = await startGateway(t, {
     store: settings.store.path,
     settings: { ...settings, models: { m: { split } } },
   })
   const product = productOf(t, served)
   assert.equal((await product.ask()).headers['x-penstock-prediction'], undefined)
-  const wanted = await configWith(t, { ...settings, models: { m: { split, experiment: ab } } })
+  const wanted = await configWith({ ...settings, models: { m: { split, experiment: ab } } })
   assert.deepEqual(await served.gateway.reload(wanted), [])
-  // The first may be named before the key is known to others.
-  const first = await product.predictBy('stable')
-  let prediction = first
-  for (;;) {
-    prediction = await product.predictBy('stable')
-    if ((await readdir(state.path)).some((name) => name.startsWith('feedback-key'))) break
-  }
-  prediction = await product.predictBy('stable')
-  assert.equal(await product.outcome({ prediction: first, metric: 'click' }), 'counted')
+  const prediction = await product.predictBy('stable')
   await served.stop()
   const again = await startGateway(t, {
     store: settings.store.path,
@@ -142,7 +130,7 @@ test('an experiment that is configured while requests flow has a key that outliv
 })
 
 test('a state that cannot be read costs no prediction, and what is in it is left alone', async (t) => {
-  const path = await folderWith(wholeFile, { 'feedback-key.json': 'damaged' })
+  const path = await folderWith({ 'feedback-key.json': 'damaged' })
   const served = await start(t, { state: { path } })
   const product = productOf(t, served)
   const prediction = await product.predictBy('stable')
@@ -181,7 +169,7 @@ test('while the state cannot be had predictions are signed all the same, and wit
 
 /** What is of a gateway's predictions, over one model. */
 async function gatewayWith(states: States, clock: StillClock) {
-  const config = await configWith(wholeFile, { models: { m: { split, experiment: ab } } })
+  const config = await configWith({ models: { m: { split, experiment: ab } } })
   const options = feedbackOptions.parse(ab.feedback)
   const metrics = new Metrics({ options, control: 'stable', treatment: 'canary', since: 1 })
   const model = { name: 'm', experiment: { metrics }, shareOf: () => 0.5 } as unknown as LiveModel

@@ -35,7 +35,7 @@ const everybody = { who: 'identified', operations: ['infer', 'metadata', 'stats'
 
 /** A gateway where callers have keys. */
 async function guarded(t: TestContext, settings: object = {}, access: readonly object[] = [everybody]) {
-  const auth = { apiKeys: await keysFor(t, people), access }
+  const auth = { apiKeys: await keysFor(people), access }
   const runtime = { executors: 1 }
   return startGateway(t, {
     store,

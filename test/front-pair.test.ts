@@ -25,9 +25,9 @@ test('both fronts make the same of thousands of streams, good and hostile, whole
   assert.ok(known < report.streams / 3, `${known} of ${report.streams} streams differ in known ways`)
 })
 
-test('they do so over TLS', async (t) => {
+test('they do so over TLS', async () => {
   const ca = authority()
-  const folder = await certificateFolder(t, { server: serverCertificate(ca) })
+  const folder = await certificateFolder({ server: serverCertificate(ca) })
   const [files] = pairsIn(folder, 'server')
   const report = await fuzz({ seed: 443, isEnough: (count) => count >= 300, tls: { files: files!, ca: ca.cert } })
   assert.equal(await shown(report), '')

@@ -1,7 +1,7 @@
 /** Golden cases: how they are written, what is said of those that are not right, and what counts as another answer. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { suite, test, type TestContext } from 'node:test'
+import { suite, test } from 'node:test'
 import type { Datatype } from '../src/core/datatype.ts'
 import { dataOf, elementAt } from '../src/core/elements.ts'
 import { noPadding } from '../src/core/padding.ts'
@@ -183,7 +183,7 @@ suite('a golden case', () => {
 })
 
 /** What is said of a model that takes a number and answers as it is told. */
-async function verdictOn(t: TestContext, answer: Tensor | Ran, expected: object, more: object = {}): Promise<string[]> {
+async function verdictOn(answer: Tensor | Ran, expected: object, more: object = {}): Promise<string[]> {
   const { name, datatype, shape } = expected as ReturnType<typeof tensor>
   const own = signature(
     [spec('x', 'FP32', [1])],
@@ -196,7 +196,7 @@ async function verdictOn(t: TestContext, answer: Tensor | Ran, expected: object,
     ],
   )
   const file = { inputs: [tensor('x', 'FP32', [1], [1])], outputs: [expected], ...more }
-  const folder = await folderWith(t, { 'a.json': JSON.stringify(file) })
+  const folder = await folderWith({ 'a.json': JSON.stringify(file) })
   const program = { batched: false, repeatable: true, padding: noPadding } as Program
   const bundle = { file: 'm.onnx', golden: [join(folder, 'a.json')] }
   const ran: Ran = 'kind' in answer ? answer : { kind: 'done', outputs: [[answer]], computeMs: 1 }
@@ -301,21 +301,21 @@ suite('an answer is held against what is expected', () => {
       /^the worker died of it: exit 1$/,
     ],
   ] as readonly [string, Tensor | Ran, object, RegExp | undefined][])
-    test(`one that is ${what} ${problem ? 'does not agree' : 'agrees'}`, async (t) => {
-      const said = await verdictOn(t, answer, expected)
+    test(`one that is ${what} ${problem ? 'does not agree' : 'agrees'}`, async () => {
+      const said = await verdictOn(answer, expected)
       assert.equal(said.length, problem ? 1 : 0, said.join())
       if (problem) assert.match(said[0]!, problem)
     })
 
-  test('a case has its own tolerance, which is for floats only', async (t) => {
+  test('a case has its own tolerance, which is for floats only', async () => {
     const wide = { tolerance: { absolute: 0.5, relative: 0 } }
     const near = floats('FP32', Float32Array.of(1.5, 1))
     const expected = tensor('y', 'FP32', [2], [1, 1])
-    assert.deepEqual(await verdictOn(t, near, expected, wide), [])
-    assert.equal((await verdictOn(t, near, expected, { tolerance: { absolute: 0.4 } })).length, 1)
-    assert.equal((await verdictOn(t, near, expected, { tolerance: { absolute: 0, relative: 0.6 } })).length, 0)
+    assert.deepEqual(await verdictOn(near, expected, wide), [])
+    assert.equal((await verdictOn(near, expected, { tolerance: { absolute: 0.4 } })).length, 1)
+    assert.equal((await verdictOn(near, expected, { tolerance: { absolute: 0, relative: 0.6 } })).length, 0)
     const whole = floats('INT32', Int32Array.of(1, 1))
     const large = { tolerance: { absolute: 9, relative: 9 } }
-    assert.equal((await verdictOn(t, whole, tensor('y', 'INT32', [2], [1, 2]), large)).length, 1)
+    assert.equal((await verdictOn(whole, tensor('y', 'INT32', [2], [1, 2]), large)).length, 1)
   })
 })

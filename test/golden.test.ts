@@ -10,8 +10,8 @@ import { endless, looping } from './support/models.ts'
 import { identity, onnx } from './support/onnx.ts'
 
 /** Loads a store in real workers. */
-async function loaded(t: TestContext, store: string | Parameters<typeof folderWith>[1], more: Options = {}) {
-  const path = typeof store === 'string' ? store : await folderWith(t, store)
+async function loaded(t: TestContext, store: string | Parameters<typeof folderWith>[0], more: Options = {}) {
+  const path = typeof store === 'string' ? store : await folderWith(store)
   const { runtime, runner } = startRuntime(t, more)
   const { bundles, mistakes: misread } = await scanStore(path)
   assert.deepEqual(misread, [])
@@ -109,9 +109,9 @@ suite('in real workers', { concurrency: 2 }, () => {
     assert.match(large.said[0]!, /^m\/1\/golden\/a\.json: it has 4194305 bytes: 4194304 are the most/)
   })
 
-  test('a case belongs to the digest of its version', async (t) => {
+  test('a case belongs to the digest of its version', async () => {
     const digestOf = async (expected: number) => {
-      const path = await folderWith(t, {
+      const path = await folderWith({
         'm/1/m.onnx': identity('INT64', ['n', 1]),
         'm/1/golden/a.json': goldenOf([1], [expected]),
       })

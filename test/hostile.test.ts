@@ -300,6 +300,6 @@ overHttp1(
 
 test('a time for the body that is shorter than the usual one for the head is served', async (t) => {
   const config = { auth: 'none', ...edgeWith({ body: { timeoutMs: 5_000 } }), metrics: { port: 0 }, admin: { port: 0 } }
-  const folder = await folderWith(t, { 'penstock.yaml': stringify(config), 'models/echo.onnx': echo })
+  const folder = await folderWith({ 'penstock.yaml': stringify(config), 'models/echo.onnx': echo })
   await penstock(t, ['serve', `${folder}/penstock.yaml`]).said(/penstock serves/)
 })

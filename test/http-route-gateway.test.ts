@@ -160,7 +160,7 @@ suite('an HTTPRoute', { concurrency: 4 }, () => {
   test('is followed through the links of a mounted ConfigMap', async (t) => {
     const ending = endingFor(t)
     const settings = by({}, { file: 'mounted/route.yaml' })
-    const folder = await folderWith(t, {
+    const folder = await folderWith({
       ...files,
       'penstock.yaml': stringify({ ...quick, ...settings }),
       'mounted/..1/route.yaml': argo(10, 1),
@@ -214,9 +214,9 @@ suite('an HTTPRoute', { concurrency: 4 }, () => {
     )
   })
 
-  test('that is malformed at the start is told with its place, and nothing is served', async (t) => {
+  test('that is malformed at the start is told with its place, and nothing is served', async () => {
     const text = argo(50, 1).replace('weight: 50', 'weight: -1')
-    const folder = await folderWith(t, {
+    const folder = await folderWith({
       ...files,
       'route.yaml': text,
       'penstock.yaml': stringify({ ...quick, ...by() }),
@@ -240,7 +240,7 @@ async function rolledBack(served: FollowedGateway): Promise<void> {
 
 test('a canary that was rolled back stays so whatever weight the controller gives it, also after a restart', async (t) => {
   const ending = endingFor(t)
-  const folder = await folderWith(t, {
+  const folder = await folderWith({
     ...files,
     'route.yaml': argo(20, 1),
     'penstock.yaml': stringify({ ...quick, ...guarded }),

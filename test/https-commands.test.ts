@@ -10,7 +10,6 @@ import { stringify } from 'yaml'
 import type { Issued } from '../src/cli/certificate.ts'
 import { start } from '../src/cli/serve.ts'
 import { loadConfig } from '../src/config.ts'
-import { wholeFile } from './support/client.ts'
 import { folderWith } from './support/gateway.ts'
 import { serveTls, visit } from './support/handshake.ts'
 import { identity } from './support/onnx.ts'
@@ -19,7 +18,7 @@ import { authority, certificateFolder, clientCertificate, pairsIn, serverCertifi
 
 const by = authority()
 const other = authority('other authority')
-const files = await folderWith(wholeFile, {
+const files = await folderWith({
   'authority.pem': by.cert,
   'echo.json': '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[7]}]}',
 })
@@ -35,8 +34,8 @@ function configOf(): string {
 }
 
 /** A folder to work in, with a small store. */
-function workFolder(t: TestContext, others: Record<string, string> = {}): Promise<string> {
-  return folderWith(t, { 'config/echo.onnx': identity('FP32', ['n', 1]), ...others })
+function workFolder(others: Record<string, string> = {}): Promise<string> {
+  return folderWith({ 'config/echo.onnx': identity('FP32', ['n', 1]), ...others })
 }
 
 /** Runs `penstock cert` there and gives back what it says; it has to go well. */
@@ -74,7 +73,7 @@ async function certificateIn(cwd: string, name: string): Promise<X509Certificate
 
 suite('`penstock cert`', { concurrency: 3 }, () => {
   test('makes certificates for a server and for its clients, and the lines it prints work when pasted', async (t) => {
-    const cwd = await workFolder(t)
+    const cwd = await workFolder()
     const advice = await makeCertificate(t, cwd)
     const url = await startAdvised(t, cwd, advice)
     assert.equal((await pasteCurl(cwd, advice, url)).name, 'penstock')
@@ -88,7 +87,7 @@ suite('`penstock cert`', { concurrency: 3 }, () => {
   })
 
   test('makes the next certificate with the same authority, for the names that it is given', async (t) => {
-    const cwd = await workFolder(t)
+    const cwd = await workFolder()
     await makeCertificate(t, cwd)
     const trusted = await readFile(join(cwd, 'config/tls/ca.pem'), 'utf8')
     const before = await certificateIn(cwd, 'server')
@@ -106,7 +105,7 @@ suite('`penstock cert`', { concurrency: 3 }, () => {
   })
 
   test('prints a curl line for an IPv6 address that curl takes', async (t) => {
-    assert.match(await makeCertificate(t, await workFolder(t), '::1'), /^ +curl .*https:\/\/\[::1\]:8080\/v2'?$/m)
+    assert.match(await makeCertificate(t, await workFolder(), '::1'), /^ +curl .*https:\/\/\[::1\]:8080\/v2'?$/m)
   })
 
   const strange = named('strange', other)
@@ -120,7 +119,7 @@ suite('`penstock cert`', { concurrency: 3 }, () => {
   for (const [what, there, args, file] of inTheWay) {
     test(`does not overwrite ${what} and says so in one line`, async (t) => {
       const paths = Object.entries(there).map(([name, text]) => [`config/tls/${name}`, text] as const)
-      const cwd = await workFolder(t, Object.fromEntries(paths))
+      const cwd = await workFolder(Object.fromEntries(paths))
       const { code, stdout, stderr } = await penstock(t, ['cert', ...args], cwd).finished
       for (const [path, text] of paths) assert.equal(await readFile(join(cwd, path), 'utf8'), text, path)
       assert.deepEqual([code, stdout], [1, ''])
@@ -143,7 +142,7 @@ async function inferFails(t: TestContext, url: string, ...args: string[]): Promi
 
 test('`penstock infer` trusts who is named by --ca, and says in one line what to do without', async (t) => {
   const { url } = await serveTls(t, {
-    certificates: pairsIn(await certificateFolder(t, { server: named('server') }), 'server'),
+    certificates: pairsIn(await certificateFolder({ server: named('server') }), 'server'),
   })
   const [trusting, doubting, plain] = await Promise.all([
     infer(t, url, '--ca', 'authority.pem'),
@@ -157,7 +156,7 @@ test('`penstock infer` trusts who is named by --ca, and says in one line what to
 })
 
 test('`penstock infer` does not say to name the authority where another name or a certificate is missing', async (t) => {
-  const folder = await certificateFolder(t, { server: named('server'), elsewhere: serverCertificate(by, 'elsewhere') })
+  const folder = await certificateFolder({ server: named('server'), elsewhere: serverCertificate(by, 'elsewhere') })
   const elsewhere = await serveTls(t, { certificates: pairsIn(folder, 'elsewhere') })
   const guarded = await serveTls(t, { certificates: pairsIn(folder, 'server'), clientCa: `${files}/authority.pem` })
   const said = await Promise.all([elsewhere, guarded].map(({ url }) => inferFails(t, url, '--ca', 'authority.pem')))
@@ -165,7 +164,7 @@ test('`penstock infer` does not say to name the authority where another name or 
 })
 
 test('`penstock infer` shows the certificate that it is given', async (t) => {
-  const folder = await certificateFolder(t, { server: named('server'), alice: clientCertificate(by, 'alice') })
+  const folder = await certificateFolder({ server: named('server'), alice: clientCertificate(by, 'alice') })
   const { url } = await serveTls(t, { certificates: pairsIn(folder, 'server'), clientCa: `${files}/authority.pem` })
   const own = ['--cert', `${folder}/alice.pem`, '--key', `${folder}/alice-key.pem`]
   const [shown, without] = await Promise.all([
@@ -177,7 +176,7 @@ test('`penstock infer` shows the certificate that it is given', async (t) => {
 })
 
 test('`penstock infer` says which of its own files is wrong', async (t) => {
-  const folder = await certificateFolder(t, { server: named('server'), alice: clientCertificate(by, 'alice') })
+  const folder = await certificateFolder({ server: named('server'), alice: clientCertificate(by, 'alice') })
   const { url } = await serveTls(t, { certificates: pairsIn(folder, 'server') })
   const alice = `${folder}/alice.pem`
   const wrong: [args: string[], said: RegExp][] = [

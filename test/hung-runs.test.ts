@@ -58,7 +58,7 @@ async function serve(t: TestContext, settings: object, files: Files = store): Pr
     log: { level: 'silent' },
     ...settings,
   }
-  const folder = await folderWith(t, { 'penstock.yaml': stringify(quick), ...files })
+  const folder = await folderWith({ 'penstock.yaml': stringify(quick), ...files })
   const args = [join(repository, 'src/main.ts'), 'serve', join(folder, 'penstock.yaml')]
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
   t.after(() => end(-child.pid!))

@@ -197,7 +197,7 @@ for (const isolation of isolations)
     })
 
     test('without its file a model refuses, those who wait too, and it is back when the file is', async (t) => {
-      const path = await folderWith(t, { 'm.onnx': plus(7), 'other.onnx': plus(1) })
+      const path = await folderWith({ 'm.onnx': plus(7), 'other.onnx': plus(1) })
       const settings = { runtime: quick(isolation), models: { m: { unloadAfterS: 0.1 } } }
       const served = await startGateway(t, { store: path, settings })
       const [here, away] = [join(path, 'm.onnx'), join(path, 'm.away')]
@@ -227,7 +227,7 @@ async function serveApart(t: TestContext, files: Record<string, Buffer>) {
     store: { path: '.' },
     runtime: quick('thread', { unloadAfterS: 0.1 }),
   }
-  const folder = await folderWith(t, { 'penstock.yaml': stringify(settings), ...files })
+  const folder = await folderWith({ 'penstock.yaml': stringify(settings), ...files })
   const spawned = penstock(t, ['serve', join(folder, 'penstock.yaml')])
   const [, url, adminUrl] = await spawned.said(/ at (http:\S+), metrics at .* status at (http:\S+)\/admin\/status\n/)
   const stop = async () => {

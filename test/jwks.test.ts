@@ -237,7 +237,7 @@ test('nothing is fetched any more after the end, and what is being fetched is le
 })
 
 test('keys in a file are taken up when it changes, and stay when it breaks', async (t) => {
-  const folder = await folderWith(t, { 'keys.json': JSON.stringify({ keys: [one.jwk] }) })
+  const folder = await folderWith({ 'keys.json': JSON.stringify({ keys: [one.jwk] }) })
   const file = join(folder, 'keys.json')
   const started = await startTokens(t, { issuers: [{ kind: 'jwks', issuer, audiences: [audience], file }] })
   const { show, clock, problems } = started
@@ -262,7 +262,7 @@ test('keys in a file are taken up when it changes, and stay when it breaks', asy
 
 test('a server of keys must be who it says, by its authority', async (t) => {
   const [ours, theirs] = [authority(), authority('others')]
-  const folder = await folderWith(t, { 'ours.pem': ours.cert, 'theirs.pem': theirs.cert })
+  const folder = await folderWith({ 'ours.pem': ours.cert, 'theirs.pem': theirs.cert })
   const server = createSecureServer(serverCertificate(ours), (_request, response) => {
     response.end(JSON.stringify({ keys: [one.jwk] }))
   }).listen(0, '127.0.0.1')

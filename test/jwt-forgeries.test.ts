@@ -213,7 +213,7 @@ test('any bit of a token that is changed makes it bad', async () => {
 
 test('of random tokens none gets in that jose would refuse with the same terms', async (t) => {
   const key = Buffer.from('a secret that is long enough, of 40 bytes')
-  const folder = await folderWith(t, { secret: key })
+  const folder = await folderWith({ secret: key })
   const common = { issuer: claims.iss, audiences: ['penstock', 'other'], requiredClaims: ['tenant'], types: ['JWT'] }
   const shared = { kind: 'secret', ...common, secretFile: join(folder, 'secret') }
   const own = await startTokens(t, { issuers: [shared], maxFailuresPerMinute: 100_000 }, { clock })

@@ -240,7 +240,7 @@ suite('a known token ends', () => {
 
 test('an issuer can share a secret, which is taken up anew from its file', async (t) => {
   const secrets = ['a'.repeat(32), 'b'.repeat(40)]
-  const folder = await folderWith(t, { secret: `${secrets[0]}\n` })
+  const folder = await folderWith({ secret: `${secrets[0]}\n` })
   const secretFile = join(folder, 'secret')
   const { tokens, show, clock, problems } = await startTokens(t, {
     issuers: [{ kind: 'secret', issuer, audiences: [audience], secretFile }],
@@ -324,8 +324,8 @@ suite('a configuration is refused that', () => {
     })
   }
 
-  test('names files that are not there or not right', async (t) => {
-    const folder = await folderWith(t, { 'keys.json': '{"keys":[]}', 'ca.pem': 'no', secret: 'short' })
+  test('names files that are not there or not right', async () => {
+    const folder = await folderWith({ 'keys.json': '{"keys":[]}', 'ca.pem': 'no', secret: 'short' })
     const at = (name: string) => join(folder, name)
     const { url: _url, ...file } = jwks
     const written = jwtOptions.parse({

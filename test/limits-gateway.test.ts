@@ -213,7 +213,7 @@ test('refusals are counted by limit, buckets and requests by how they ended', as
   assert.equal(after.get('penstock_limit_leases'), 0)
 })
 
-test('options that make no sense are told in one line each, with their place', async (t) => {
+test('options that make no sense are told in one line each, with their place', async () => {
   const rule = { name: 'a', by: [], rate: 1 }
   const cases: [settings: object, words: RegExp][] = [
     [{ limits: { rules: [{ ...rule, store: 'redis' }] } }, /limits\.rules\[0\]\.store: needs `redis`: set its `url`/],
@@ -233,7 +233,7 @@ test('options that make no sense are told in one line each, with their place', a
     [{ redis: { url: 'redis://user:hunter2@localhost' } }, /redis\.url: .*name and password belong into files/],
   ]
   for (const [settings, words] of cases) {
-    const complaint = await configWith(t, settings).then(
+    const complaint = await configWith(settings).then(
       () => 'it was taken',
       ({ message }: Error) => message,
     )

@@ -336,7 +336,7 @@ suite('a look at the store that is asked for', { concurrency: 4 }, () => {
 
 test('a version on its way out does not keep the process from ending', async (t) => {
   const edge = { ...quick.edge, deadlineMs: 60_000 }
-  const folder = await folderWith(t, { 'penstock.yaml': stringify({ ...quick, edge }), ...two })
+  const folder = await folderWith({ 'penstock.yaml': stringify({ ...quick, edge }), ...two })
   const spawned = penstock(t, ['serve', `${folder}/penstock.yaml`])
   const [, url, adminUrl = ''] = await spawned.said(/ at (http:\S+), metrics .*, status at (http:\S+)\/admin/)
   await rename(join(folder, 'models/m/1'), join(folder, 'away'))

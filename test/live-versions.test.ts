@@ -16,8 +16,8 @@ const golden = (given: number, expected: number) => {
 }
 
 /** A store that is served, and what is told of it from then on. */
-async function served(t: TestContext, files: Parameters<typeof folderWith>[1], more: Options = {}) {
-  const path = await folderWith(t, files)
+async function served(t: TestContext, files: Parameters<typeof folderWith>[0], more: Options = {}) {
+  const path = await folderWith(files)
   const { runtime, runner, deploys } = startRuntime(t, more)
   let known: Bundle[] = []
   const scan = async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { constants, generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto'
 import { rm, writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import { stringify } from 'yaml'
 import { extension, nameOf } from '../src/cli/certificate.ts'
 import { der, integer, sequence } from '../src/cli/der.ts'
@@ -139,8 +139,8 @@ test('a list is refused whose signature is by SHA-1 or of an unknown kind', () =
 })
 
 /** A folder with what a gateway needs for `edge.tls`, a list of revoked certificates included. */
-async function filesFor(t: TestContext, list: string): Promise<{ folder: string; crl: string; tls: object }> {
-  const folder = await certificateFolder(t, { server: serverCertificate(by), ca: by })
+async function filesFor(list: string): Promise<{ folder: string; crl: string; tls: object }> {
+  const folder = await certificateFolder({ server: serverCertificate(by), ca: by })
   const crl = `${folder}/crl.pem`
   await writeFile(crl, list)
   await writeFile(`${folder}/echo.onnx`, identity('FP32', ['n', 1]))
@@ -159,13 +159,13 @@ const unusable: [what: string, list: string, line: RegExp][] = [
 
 for (const [what, list, line] of unusable) {
   test(`the gateway does not start with a file of lists ${what}, and says so`, async (t) => {
-    const { tls } = await filesFor(t, list)
+    const { tls } = await filesFor(list)
     await assert.rejects(serveTls(t, tls), line)
   })
 }
 
 test('the gateway does not start without the file, or with a setting that needs `clientCa`', async (t) => {
-  const { folder, crl, tls } = await filesFor(t, good)
+  const { folder, crl, tls } = await filesFor(good)
   await assert.rejects(serveTls(t, { ...tls, crl: `${folder}/none.pem` }), /none\.pem: no such file/)
   const certificates = pairsIn(folder, 'server')
   for (const setting of [{ crl }, { clientAuth: 'optional' }]) {
@@ -174,7 +174,7 @@ test('the gateway does not start without the file, or with a setting that needs 
 })
 
 test('files that are broken change nothing, and each problem is logged once', async (t) => {
-  const { folder, crl, tls } = await filesFor(t, revocationList(by, [mallory]))
+  const { folder, crl, tls } = await filesFor(revocationList(by, [mallory]))
   const ports = { metrics: { port: 0 }, admin: { port: 0, auditFile: `${folder}/audit.jsonl` } }
   const settings = { auth: 'none', edge: { port: 0, tls }, ...ports, store: { path: '.' } }
   await writeFile(`${folder}/penstock.yaml`, stringify(settings))

@@ -42,7 +42,7 @@ interface Site {
 
 /** A gateway that runs two rows at once, and never one. */
 async function serve(t: TestContext, authorities = by.cert, http1 = 'lean'): Promise<Site> {
-  const folder = await certificateFolder(t, { server: serverCertificate(by) })
+  const folder = await certificateFolder({ server: serverCertificate(by) })
   const [caFile, listFile] = [`${folder}/ca.pem`, `${folder}/crl.pem`]
   await writeFile(caFile, authorities)
   await writeFile(listFile, listsOf())

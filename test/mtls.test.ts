@@ -24,7 +24,7 @@ const middle = intermediate(by, 'intermediate authority')
 const alice = clientCertificate(by, 'alice')
 const mallory = clientCertificate(by, 'mallory')
 const viaMiddle = behind(clientCertificate(middle, 'carol'), middle)
-const folder = await certificateFolder(wholeFile, { server: serverCertificate(by), ca: by })
+const folder = await certificateFolder({ server: serverCertificate(by), ca: by })
 
 function serve(t: TestContext, tls: object = {}): Promise<TestGateway> {
   const clientCa = `${folder}/ca.pem`

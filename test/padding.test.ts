@@ -297,7 +297,7 @@ suite('a manifest is a mistake', () => {
   test('whose dimension is the rows as well', async (t) => {
     const store = version('m', echo('INT64', ['n', 'n']), { padding: { n: { buckets: [4] } } })
     const settings = { auth: 'none', metrics: { port: 0 }, admin: { port: 0 }, store: { path: '.' } }
-    const folder = await folderWith(t, { 'penstock.yaml': JSON.stringify(settings), ...store })
+    const folder = await folderWith({ 'penstock.yaml': JSON.stringify(settings), ...store })
     const { code, stderr } = await penstock(t, ['check', join(folder, 'penstock.yaml')]).finished
     assert.deepEqual([code, stderr.trim().split('\n').length], [1, 2], stderr)
     assert.match(stderr, /padding\.n: /)

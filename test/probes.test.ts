@@ -113,7 +113,7 @@ test('a gateway that shuts down is alive and not ready until its last answer is 
 })
 
 test('a gateway none of whose models can be loaded any more is alive and not ready, until one can', async (t) => {
-  const folder = await folderWith(t, { 'words.onnx': identity('BYTES', ['n']) })
+  const folder = await folderWith({ 'words.onnx': identity('BYTES', ['n']) })
   const settings = {
     ...edgeWith({ body: { maxBytes: 2 ** 27 }, tensors: { maxElements: 2 ** 26 } }),
     runtime: { executors: 1, worker: { heapMb: 32 } },

@@ -15,7 +15,7 @@ const brokenXfcc = { 'x-forwarded-client-cert': 'URI="' }
 const everything = ['infer', 'metadata']
 
 async function guarded(t: TestContext, access: readonly object[], more: object = {}): Promise<TestGateway> {
-  const auth = { apiKeys: await keysFor(t, [{ id: 'alice', tenant: 'acme' }]), mesh: {}, access }
+  const auth = { apiKeys: await keysFor([{ id: 'alice', tenant: 'acme' }]), mesh: {}, access }
   return startGateway(t, { store, settings: { auth, mesh: { mode: 'sidecar' }, ...more } })
 }
 

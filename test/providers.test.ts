@@ -182,17 +182,17 @@ test(
   },
 )
 
-test('what threads cannot do, and pools that there are not, are mistakes in the configuration', async (t) => {
-  const worker = (options: object) => configWith(t, { models: { m: { worker: options } } })
+test('what threads cannot do, and pools that there are not, are mistakes in the configuration', async () => {
+  const worker = (options: object) => configWith({ models: { m: { worker: options } } })
   const webgpu = /models\.m\.worker\.providers.*`isolation: process`/
   await assert.rejects(worker({ isolation: 'thread', providers: ['cpu', 'webgpu'] }), webgpu)
   await assert.rejects(worker({ providers: ['webgpu'] }), webgpu)
   await assert.rejects(worker({ memoryMb: 500 }), /models\.m\.worker\.memoryMb.*`isolation: process`/)
-  const common = configWith(t, { runtime: { worker: { providers: ['webgpu'], memoryMb: 500 } } })
+  const common = configWith({ runtime: { worker: { providers: ['webgpu'], memoryMb: 500 } } })
   await assert.rejects(common, /runtime\.worker\.providers.*\n.*runtime\.worker\.memoryMb/)
   await worker({ ...on('webgpu', 'cpu'), memoryMb: 500 })
   const pools = { gpu: { executors: 1 }, night: {} }
-  const unknown = configWith(t, { runtime: { pools }, models: { m: { pool: 'gpus' } } })
+  const unknown = configWith({ runtime: { pools }, models: { m: { pool: 'gpus' } } })
   await assert.rejects(unknown, /models\.m\.pool: expected one of default, gpu, night/)
 })
 

@@ -32,7 +32,7 @@ async function shell(command: string, { url, metricsUrl, adminUrl }: TestGateway
 }
 
 async function started(t: TestContext): Promise<TestGateway> {
-  const admin = { port: 0, auditFile: join(await folderWith(t, {}), 'audit.jsonl') }
+  const admin = { port: 0, auditFile: join(await folderWith(), 'audit.jsonl') }
   return startGateway(t, { settings: { auth, limits, admin, store: { path: ownStore } } })
 }
 

@@ -7,7 +7,7 @@ import type { Redis as Client } from 'ioredis'
 import { systemClock } from '../src/core/clock.ts'
 import { redisOptions } from '../src/redis/options.ts'
 import { Redis, type Reply } from '../src/redis/redis.ts'
-import { until, wholeFile } from './support/client.ts'
+import { until } from './support/client.ts'
 import { folderWith } from './support/gateway.ts'
 import { connect } from './support/limits.ts'
 import { RedisServer, withRedis } from './support/redis.ts'
@@ -161,7 +161,7 @@ test('what speaks something else than Redis is never up, and does no harm', asyn
 test('a name and a password are read from files, and again when it connects anew', withRedis, async (t) => {
   const server = await RedisServer.start(t)
   const files = { username: 'gateway\n', password: 'first\n' }
-  const folder = await folderWith(t, files)
+  const folder = await folderWith(files)
   const login = (password: string) =>
     server.command('ACL', 'SETUSER', 'gateway', 'on', 'resetpass', `>${password}`, '~*', '+@all')
   await login('first')
@@ -183,7 +183,7 @@ test('a file that cannot be read is named', async () => {
 
 test('with `rediss` only a server with a certificate of the authority is asked', withRedis, async (t) => {
   const [by, other] = [authority(), authority('other')]
-  const folder = await certificateFolder(wholeFile, { ca: by, other, server: serverCertificate(by) })
+  const folder = await certificateFolder({ ca: by, other, server: serverCertificate(by) })
   const port = await freePort()
   const tls = ['--tls-port', String(port), '--tls-auth-clients', 'no', '--tls-cert-file', `${folder}/server.pem`]
   await RedisServer.start(

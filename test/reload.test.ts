@@ -207,7 +207,7 @@ suite('a change of the configuration', { concurrency: 4 }, () => {
 
   test('comes through links that are swapped, as Kubernetes mounts a ConfigMap', async (t) => {
     const ending = endingFor(t)
-    const folder = await folderWith(t, { ...store, '..1/penstock.yaml': stringify({ ...quick, ...split(75, 25) }) })
+    const folder = await folderWith({ ...store, '..1/penstock.yaml': stringify({ ...quick, ...split(75, 25) }) })
     await symlink('..1', join(folder, '..data'))
     await symlink('..data/penstock.yaml', join(folder, 'penstock.yaml'))
     const served = await serveFrom(ending, folder)
@@ -229,7 +229,7 @@ suite('a change of the configuration', { concurrency: 4 }, () => {
 
   test('is followed too if it was bad at the first look', async (t) => {
     const ending = endingFor(t)
-    const folder = await folderWith(t, { 'penstock.yaml': stringify({ ...quick, ...split(75, 25) }), ...store })
+    const folder = await folderWith({ 'penstock.yaml': stringify({ ...quick, ...split(75, 25) }), ...store })
     const path = join(folder, 'penstock.yaml')
     const file = await loadConfig(path)
     assert.ok(!('mistakes' in file))

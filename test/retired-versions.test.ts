@@ -14,7 +14,7 @@ import { looping } from './support/models.ts'
 /** A version of its own, ready to run. */
 async function deployed(t: TestContext, graph: Buffer, more: Options = {}) {
   const manifest = 'batching: { rows: independent }'
-  const path = await folderWith(t, { 'm/1/m.onnx': graph, 'm/1/manifest.yaml': manifest })
+  const path = await folderWith({ 'm/1/m.onnx': graph, 'm/1/manifest.yaml': manifest })
   const { runtime, runner } = startRuntime(t, more)
   const { bundles } = await scanStore(path)
   const version = await loadVersion(bundles[0]!, undefined, runner)

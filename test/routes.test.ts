@@ -190,10 +190,10 @@ test('the metrics tell routes apart, and the statistics of a model count all of 
 })
 
 /** What is wrong with routes over a store with the models a and b, line by line. */
-async function mistakesIn(t: TestContext, routes: readonly string[]): Promise<string[]> {
+async function mistakesIn(routes: readonly string[]): Promise<string[]> {
   const text = `auth: none\nedge: { port: 0 }\nmetrics: { port: 0 }\nadmin: { port: 0 }\nstore: { path: . }\nroutes:\n`
   const lines = routes.map((route) => `  - { ${route} }\n`)
-  const folder = await folderWith(t, { 'penstock.yaml': text + lines.join(''), 'a.onnx': echo, 'b.onnx': echo })
+  const folder = await folderWith({ 'penstock.yaml': text + lines.join(''), 'a.onnx': echo, 'b.onnx': echo })
   const file = await loadConfig(join(folder, 'penstock.yaml'))
   const started = 'mistakes' in file ? file : await start(file)
   if ('running' in started) await started.running.stop()
@@ -238,20 +238,20 @@ const wrong: [routes: string[], line: RegExp][] = [
   ),
 ]
 
-test('a mistake in a route is told at load in one line that says where', async (t) => {
+test('a mistake in a route is told at load in one line that says where', async () => {
   for (const [routes, line] of wrong) {
-    const lines = await mistakesIn(t, routes)
+    const lines = await mistakesIn(routes)
     assert.equal(lines.length, 1, `${routes.join(' | ')}: ${lines.join('\n')}`)
     assert.match(lines[0]!, line)
   }
 })
 
-test('routes of different hosts, and of one host for two models, are no mistake', async (t) => {
+test('routes of different hosts, and of one host for two models, are no mistake', async () => {
   const different = ['a.example', '*.a.example', '*.example'].map((host, i) => {
     return `name: r${i}, match: { host: "${host}", path: /good }, model: b`
   })
   const oneHost = ['a', 'b'].map((model) => `name: of-${model}, match: { host: a.example }, model: ${model}`)
-  assert.deepEqual(await mistakesIn(t, [good, ...different, ...oneHost]), [])
+  assert.deepEqual(await mistakesIn([good, ...different, ...oneHost]), [])
 })
 
 /** What a model has behind its address, and what the answer holds. */

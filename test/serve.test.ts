@@ -33,7 +33,7 @@ async function serve(t: TestContext, settings: object = {}): Promise<Served> {
     ...settings,
   }
   const files = { 'penstock.yaml': stringify(quick), 'echo.onnx': identity('FP32', ['n', 1]) }
-  const spawned = penstock(t, ['serve', join(await folderWith(t, files), 'penstock.yaml')])
+  const spawned = penstock(t, ['serve', join(await folderWith(files), 'penstock.yaml')])
   const [, url, metricsUrl, adminUrl] = await spawned.said(
     / at (http:\S+), metrics at (http:\S+)\/metrics, status at (http:\S+)\/admin\/status\n/,
   )
@@ -104,7 +104,7 @@ test('the banner says what is served where, and its curl line works when pasted'
 })
 
 test('the curl line works for a sample in a folder with a space in its name too', async (t) => {
-  const folder = await folderWith(t, {
+  const folder = await folderWith({
     'penstock.yaml':
       'auth: none\nedge: { port: 0 }\nmetrics: { port: 0 }\nadmin: { port: 0 }\nstore: { path: my store }\n',
     'my store/echo/1/model.onnx': identity('FP32', ['n', 1]),
@@ -130,7 +130,7 @@ for (const name of ['edge', 'admin'] as const) {
       store: { path: ownStore },
       [name]: { port },
     }
-    const folder = await folderWith(t, { 'penstock.yaml': stringify(settings) })
+    const folder = await folderWith({ 'penstock.yaml': stringify(settings) })
     const { code, stdout, stderr } = await penstock(t, ['serve', 'penstock.yaml'], folder).finished
     const why = `penstock: port ${port} is in use: stop the other program, or set \`${name}.port\` to another\n`
     assert.deepEqual({ code, stdout, stderr }, { code: 1, stdout: '', stderr: why })

@@ -1,7 +1,7 @@
 /** Shadows at the front door: who runs a request too, with what, and what is told of how the answers agree. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { admin, binaryTensor, byteStrings, post, samples, until, wholeFile, withBinary } from './support/client.ts'
+import { admin, binaryTensor, byteStrings, post, samples, until, withBinary } from './support/client.ts'
 import { folderWith, startGateway, tensor, type Reply, type TestGateway } from './support/gateway.ts'
 import { identity, onnx } from './support/onnx.ts'
 
@@ -253,7 +253,7 @@ async function ticks(served: TestGateway): Promise<void> {
 }
 
 test('agreement outlives a restart', async (t) => {
-  const state = { path: await folderWith(wholeFile, {}) }
+  const state = { path: await folderWith() }
   const settings = { ...waiting({}), state }
   const first = await startGateway(t, { store, settings })
   await askAll(first, [7, 1])

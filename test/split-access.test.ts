@@ -43,7 +43,7 @@ const models = {
 const { edge } = edgeWith({ http2: { cleartext: true } })
 const gateway = await startGateway(wholeFile, {
   store: versionsOf(...Object.keys(models), 'plain'),
-  settings: { edge, models, runtime: { executors: 1 }, auth: { apiKeys: await keysFor(wholeFile, people), access } },
+  settings: { edge, models, runtime: { executors: 1 }, auth: { apiKeys: await keysFor(people), access } },
 })
 
 type Sender = Pick<Client, 'send'>

@@ -15,7 +15,7 @@ const files = Object.fromEntries(Object.entries(versionsOf('digits')).map(([name
 /** What is said of the model, after all that is the same with and without a split; and the folder. */
 async function checked(t: TestContext, digits: object) {
   const plan = stringify({ auth: 'none', store: { path: 's' }, models: { digits } })
-  const folder = await folderWith(t, { ...files, 'penstock.yaml': plan })
+  const folder = await folderWith({ ...files, 'penstock.yaml': plan })
   const { code, stdout, stderr } = await penstock(t, ['check', 'penstock.yaml'], folder).finished
   assert.deepEqual([code, stderr], [0, ''])
   const lines = stdout.split('\n')
@@ -139,8 +139,8 @@ const judged: readonly (readonly [what: string, model: object, said: RegExp | un
 
 suite('what is weak is said in one sentence:', () => {
   for (const [what, model, said, auth = known] of judged)
-    test(`${said ? '' : 'nothing about '}${what}`, async (t) => {
-      const { config } = await configWith(t, { auth, models: { digits: model } })
+    test(`${said ? '' : 'nothing about '}${what}`, async () => {
+      const { config } = await configWith({ auth, models: { digits: model } })
       const found = weaknesses(config, ['digits']).filter((each) => !each.startsWith('`auth'))
       assert.equal(found.length, said ? 1 : 0, found.join('\n'))
       if (said) assert.match(found[0]!, said)
@@ -150,43 +150,43 @@ suite('what is weak is said in one sentence:', () => {
 const stored = new Map(['1', '2', '3'].map((version) => [version, { digest: `digest of ${version}` }]))
 
 /** The intent of a model with these options. */
-async function intended(t: TestContext, digits: object): Promise<Intent> {
-  const { config } = await configWith(t, { models: { digits } })
+async function intended(digits: object): Promise<Intent> {
+  const { config } = await configWith({ models: { digits } })
   const intent = intentOf(config.models['digits'], undefined, stored)
   assert.ok(!('misfits' in intent))
   return intent
 }
 
-test('the order in a file changes nothing, weights make no other experiment, and versions do', async (t) => {
+test('the order in a file changes nothing, weights make no other experiment, and versions do', async () => {
   const named = { ...canary, control: 'stable' }
-  const one = await intended(t, { split: { arms, unit: { by: 'caller' } }, experiment: named })
+  const one = await intended({ split: { arms, unit: { by: 'caller' } }, experiment: named })
   const turned = Object.fromEntries(Object.entries(arms).toReversed())
-  const other = await intended(t, { experiment: named, split: { unit: { by: 'caller' }, arms: turned } })
+  const other = await intended({ experiment: named, split: { unit: { by: 'caller' }, arms: turned } })
   assert.deepEqual([other.digest, other.trialDigest], [one.digest, one.trialDigest])
   const split = { arms: { ...arms, canary: { version: '2', weight: 5 } }, unit: { by: 'caller' } }
-  const heavier = await intended(t, { split, experiment: named })
+  const heavier = await intended({ split, experiment: named })
   assert.deepEqual([heavier.digest === one.digest, heavier.trialDigest === one.trialDigest], [false, true])
   const next = { arms: { ...arms, canary: { version: '3', weight: 1 } }, unit: { by: 'caller' } }
-  assert.notEqual((await intended(t, { split: next, experiment: named })).trialDigest, one.trialDigest)
+  assert.notEqual((await intended({ split: next, experiment: named })).trialDigest, one.trialDigest)
   const aliased = {
     aliases: { old: '1' },
     split: { ...split, arms: { ...arms, stable: { version: 'old', weight: 9 } } },
   }
-  assert.equal((await intended(t, { ...aliased, experiment: named })).trialDigest, one.trialDigest)
+  assert.equal((await intended({ ...aliased, experiment: named })).trialDigest, one.trialDigest)
 })
 
-test('which arm is on trial follows from the order and not from weights', async (t) => {
+test('which arm is on trial follows from the order and not from weights', async () => {
   const heavy = { ...arms, canary: { version: '2', weight: 50 } }
   const [light, other] = await Promise.all(
-    [arms, heavy].map((each) => intended(t, { split: { arms: each }, experiment: canary })),
+    [arms, heavy].map((each) => intended({ split: { arms: each }, experiment: canary })),
   )
   assert.deepEqual([light!.trial?.control, other!.trial?.control], ['stable', 'stable'])
   assert.equal(light!.trialDigest, other!.trialDigest)
 })
 
-test('of another configuration versions and splits are taken, and what else differs is named', async (t) => {
+test('of another configuration versions and splits are taken, and what else differs is named', async () => {
   const places = { admin: { auditFile: '/a' }, store: { path: '/b' }, state: { path: '/c' } }
-  const load = async (models: object, more: object = {}) => (await configWith(t, { ...places, models, ...more })).config
+  const load = async (models: object, more: object = {}) => (await configWith({ ...places, models, ...more })).config
   const split = { arms }
   const before = await load({ digits: { priority: 'bulk' }, spam: {} })
   const same = await load({ spam: { version: '1' }, digits: { split, priority: 'bulk' }, fresh: { split } })

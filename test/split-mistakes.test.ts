@@ -1,7 +1,7 @@
 /** What is wrong with versions, splits and experiments is told when they are loaded, with file, line and path. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { suite, test, type TestContext } from 'node:test'
+import { suite, test } from 'node:test'
 import { loadConfig } from '../src/config.ts'
 import { showMistake } from '../src/core/document.ts'
 import { createGateway } from '../src/create-gateway.ts'
@@ -19,8 +19,8 @@ function textOf(lines: readonly string[]): string {
 }
 
 /** What is said when it is loaded, without the folder. */
-async function mistakesIn(t: TestContext, lines: readonly string[]): Promise<string[]> {
-  const folder = await folderWith(t, { ...files, 'penstock.yaml': textOf(lines) })
+async function mistakesIn(lines: readonly string[]): Promise<string[]> {
+  const folder = await folderWith({ ...files, 'penstock.yaml': textOf(lines) })
   const loaded = await loadConfig(join(folder, 'penstock.yaml'))
   const created = 'mistakes' in loaded ? loaded : await createGateway(loaded)
   if ('gateway' in created) await created.gateway.close()
@@ -219,7 +219,7 @@ const cases: readonly Case[] = [
 
 suite('when it is loaded it is told of', () => {
   for (const [what, lines, said] of cases) {
-    test(what, async (t) => assert.deepEqual(await mistakesIn(t, lines), said))
+    test(what, async () => assert.deepEqual(await mistakesIn(lines), said))
   }
 })
 
@@ -229,7 +229,7 @@ test('`penstock check` tells of them too, and so does `serve`', async (t) => {
     cases.find(([what]) => what === 'an alias of an alias')!,
   ]
   for (const [, lines, said] of wrong) {
-    const folder = await folderWith(t, { ...files, 'penstock.yaml': textOf(lines) })
+    const folder = await folderWith({ ...files, 'penstock.yaml': textOf(lines) })
     const runs = ['check', 'serve'].map((command) => penstock(t, [command, 'penstock.yaml'], folder).finished)
     for (const { code, stdout, stderr } of await Promise.all(runs))
       assert.deepEqual([code, stdout, stderr], [1, '', `penstock: cannot go on:\n  ${said[0]}\n`])

@@ -27,7 +27,7 @@ const guarded = (a: number, b: number, more: object = {}) => modelWith([a, b], {
 async function sharing(t: TestContext, models: object, count = 2) {
   const redis = await RedisServer.start(t)
   const settings = { ...quick, redis: { url: redis.url, budgetMs: 200 }, state: { store: 'redis' }, models }
-  const folder = await folderWith(t, { ...files, 'penstock.yaml': stringify(settings) })
+  const folder = await folderWith({ ...files, 'penstock.yaml': stringify(settings) })
   const again = async (): Promise<Replica> => {
     const spawned = penstock(t, ['serve', `${folder}/penstock.yaml`])
     const [, url, adminUrl] = await spawned.said(/ at (http:\S+), metrics .*, status at (http:\S+)\/admin/)

@@ -111,7 +111,7 @@ test('units keep their arm in another process and after a restart', async (t) =>
   const files = Object.entries(versionsOf('users')).map(([name, bytes]) => [`s/${name}`, bytes] as const)
   const own = { models: { users: models.users }, routes: [], metrics: { port: 0 }, admin: { port: 0 } }
   const plan = { ...settings, ...own, auth: 'none', store: { path: 's' } }
-  const folder = await folderWith(t, { ...Object.fromEntries(files), 'penstock.yaml': stringify(plan) })
+  const folder = await folderWith({ ...Object.fromEntries(files), 'penstock.yaml': stringify(plan) })
   for (let starts = 0; starts < 2; starts++) {
     const served = penstock(t, ['serve', 'penstock.yaml'], folder)
     const [, url] = await served.said(/ at (http:\S+), metrics at /)

@@ -19,7 +19,7 @@ async function complaints(
 ): Promise<string[]> {
   const files = Object.entries(store).map(([name, content]) => [join('store', name), content])
   const settings = 'auth: none\nedge: { port: 0 }\nadmin: { port: 0 }\nstore: { path: store }\n'
-  const folder = await folderWith(t, { 'penstock.yaml': settings, ...Object.fromEntries(files) })
+  const folder = await folderWith({ 'penstock.yaml': settings, ...Object.fromEntries(files) })
   const started = penstock(t, [command, 'penstock.yaml'], folder)
   await assert.rejects(started.said(/^penstock serves/), 'it serves what it should refuse')
   const { code, stdout, stderr } = await started.finished
@@ -64,9 +64,9 @@ test('a model is a file, a folder with a file, or folders of versions; the newes
 })
 
 test('a store may be a tree of symbolic links, as Kubernetes mounts it', async (t) => {
-  const plain = await folderWith(t, { 'm/1/m.onnx': pair, 'm/1/manifest.yaml': manifest, 'm/1/samples/a.json': '{}' })
+  const plain = await folderWith({ 'm/1/m.onnx': pair, 'm/1/manifest.yaml': manifest, 'm/1/samples/a.json': '{}' })
   // A volume: every entry leads through ..data to a folder with the time of the mount in its name.
-  const volume = await folderWith(t, {})
+  const volume = await folderWith()
   await cp(plain, join(volume, '..2026_08_22_10_00'), { recursive: true })
   await symlink('..2026_08_22_10_00', join(volume, '..data'))
   await symlink('..data/m', join(volume, 'm'))
@@ -78,26 +78,26 @@ test('a store may be a tree of symbolic links, as Kubernetes mounts it', async (
   assert.equal((await gateway.infer('m', { inputs: [tensor('x', 'FP32', [1, 2], [1, 2])] })).status, 200)
 })
 
-test('a version whose files are links has the digest of what they lead to, not of when it was mounted', async (t) => {
+test('a version whose files are links has the digest of what they lead to, not of when it was mounted', async () => {
   const digests: string[] = []
   for (const [mount, content] of [
     ['..2026_01', pair],
     ['..2026_02', pair],
     ['..2026_02', identity('FP32', ['n', 3])],
   ] as const) {
-    const store = await folderWith(t, { [`m/1/${mount}/m.onnx`]: content })
+    const store = await folderWith({ [`m/1/${mount}/m.onnx`]: content })
     await symlink(mount, join(store, 'm/1/..data'))
     await symlink('..data/m.onnx', join(store, 'm/1/m.onnx'))
     digests.push((await scan(store))[0]!.digest)
   }
-  const [plain] = await scan(await folderWith(t, { 'm/1/m.onnx': pair }))
+  const [plain] = await scan(await folderWith({ 'm/1/m.onnx': pair }))
   assert.deepEqual(digests.slice(0, 2), [plain!.digest, plain!.digest])
   assert.notEqual(digests[2], plain!.digest)
 })
 
-test('a digest changes with every file of its version and with nothing else', async (t) => {
+test('a digest changes with every file of its version and with nothing else', async () => {
   const files = { 'm/1/m.onnx': pair, 'm/1/manifest.yaml': manifest, 'm/1/samples/a.json': '{}' }
-  const store = await folderWith(t, { ...files, 'm/2/m.onnx': pair, 'n.onnx': pair })
+  const store = await folderWith({ ...files, 'm/2/m.onnx': pair, 'n.onnx': pair })
   const seen = new Set<string>()
   const digestNow = async (isNew: boolean) => {
     const [first, second] = await scan(store)
@@ -121,9 +121,9 @@ test('a digest changes with every file of its version and with nothing else', as
   assert.equal(await digestNow(true), other)
 })
 
-test('a new version leaves the digest of an older one alone, wherever that lies', async (t) => {
+test('a new version leaves the digest of an older one alone, wherever that lies', async () => {
   for (const first of ['m/1/m.onnx', 'm/m.onnx']) {
-    const store = await folderWith(t, { [first]: pair })
+    const store = await folderWith({ [first]: pair })
     const [before] = await scan(store)
     await mkdir(join(store, 'm/2'))
     await writeFile(join(store, 'm/2/m.onnx'), pair)
@@ -167,8 +167,8 @@ test('a version that lies in two places is refused: nobody could tell which one 
   assert.match(lines[0]!, /^store\/m.*: .*(twice|two|both|also|already)/)
 })
 
-test('a link that leads nowhere is named', async (t) => {
-  const store = await folderWith(t, { 'good.onnx': pair })
+test('a link that leads nowhere is named', async () => {
+  const store = await folderWith({ 'good.onnx': pair })
   await symlink('gone.onnx', join(store, 'bad.onnx'))
   const { mistakes } = await scanStore(store)
   assert.deepEqual(

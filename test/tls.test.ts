@@ -26,7 +26,7 @@ import { authority, certificateFolder, clientCertificate, pairsIn, serverCertifi
 const by = authority()
 const other = authority('other authority')
 const ca = by.cert
-const folder = await certificateFolder(wholeFile, {
+const folder = await certificateFolder({
   ca: by,
   first: serverCertificate(by, 'first', 'localhost', '127.0.0.1'),
   api: serverCertificate(by, 'api.example.com'),
@@ -208,9 +208,9 @@ test('a client whose certificate has expired gets in no more, by resuming neithe
   assert.equal(await isLetIn(guarded, { ...showing(alice), session: newer }), false)
 })
 
-test('`auth: none` serves beyond this machine only clients with a certificate', async (t) => {
+test('`auth: none` serves beyond this machine only clients with a certificate', async () => {
   const certificates = pairsIn(folder, 'first')
-  const open = (tls?: object) => configWith(t, { edge: { host: '0.0.0.0', ...(tls && { tls }) } })
+  const open = (tls?: object) => configWith({ edge: { host: '0.0.0.0', ...(tls && { tls }) } })
   for (const tls of [undefined, { certificates }]) {
     await assert.rejects(open(tls), /edge\.host: `auth: none` lets everybody in.*`edge\.tls\.clientCa`/)
   }
@@ -325,7 +325,7 @@ test('metrics count open connections by what is spoken on them', async (t) => {
 })
 
 test('metrics say when each certificate in use expires', async (t) => {
-  const own = await certificateFolder(t, { one: serverCertificate(by, 'one'), two: serverCertificate(by, 'two') })
+  const own = await certificateFolder({ one: serverCertificate(by, 'one'), two: serverCertificate(by, 'two') })
   const served = await serveTls(t, { certificates: pairsIn(own, 'one', 'two'), reloadMs: 10 })
   const expiry = async () => {
     const now = await samples(served)

@@ -122,6 +122,8 @@ export class LiveModels {
 
   /** Goes by another configuration, as far as that is about splits; returns what is wrong with it, and then changes nothing. */
   async reload(file: ConfigFile): Promise<readonly Mistake[]> {
+    // First of all, because versions may come and go meanwhile.
+    await this.predictions.prepare(file.config)
     const wanted = new Map<LiveModel, { readonly intent: Intent; readonly more: readonly Version[] }>()
     const mistakes = unknownModels(file, this.#fleet.models.keys(), Object.keys(this.#file.config.models))
     for (const model of this.models.values()) {

@@ -16,6 +16,8 @@ import type { States } from '../state/states.ts'
 
 export interface Predictions {
   readonly feedback: Feedback
+  /** Settles when predictions under a configuration are named by the key that all gateways have, if it can be had. */
+  readonly prepare: (config: Config) => Promise<void>
   /** What a prediction is called; undefined if nobody wants to be told of it. */
   readonly nameOf: (model: LiveModel, choice: Choice, caller: Caller) => string | undefined
 }
@@ -47,8 +49,11 @@ export async function openPredictions(
   const isGiven = given.length > 0
   const tokens = new PredictionTokens(isGiven ? given : [randomBytes(leastKeyBytes)])
   const common = isGiven ? undefined : new CommonKey(states, clock, (key) => tokens.prefer(key))
-  // Where nobody may tell anything, nothing has to be remembered.
-  if (isWanted(config)) await common?.want()
+  const prepare: Predictions['prepare'] = async (wanted) => {
+    // Where nobody may tell anything, nothing has to be remembered.
+    if (isWanted(wanted)) await common?.want()
+  }
+  await prepare(config)
   const feedback = new Feedback({
     tokens,
     ledger: new Ledger({ clock, windowMs: toldMs, most: mostTold }),
@@ -67,7 +72,7 @@ export async function openPredictions(
     const facts = { model: model.name, version, arm, share, generation, tenant: caller.tenant, unit }
     return tokens.sign({ ...facts, epochMs: Math.floor(clock.epoch()), nonce: randomBytes(8).toString('hex') })
   }
-  return { feedback, nameOf }
+  return { feedback, prepare, nameOf }
 }
 
 function isWanted({ models }: Config): boolean {

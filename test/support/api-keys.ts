@@ -1,6 +1,5 @@
 /** API keys for tests, and the file with their hashes. */
 import { hash } from 'node:crypto'
-import type { TestContext } from 'node:test'
 import { stringify } from 'yaml'
 import { folderWith } from './gateway.ts'
 
@@ -15,8 +14,8 @@ export interface Person {
 }
 
 /** What `auth.apiKeys` is to say, so that each of these people has the key of its id. */
-export async function keysFor(t: TestContext, people: readonly Person[]): Promise<{ readonly file: string }> {
+export async function keysFor(people: readonly Person[]): Promise<{ readonly file: string }> {
   const keys = people.map((person) => ({ ...person, sha256: hash('sha256', keyOf(person.id)) }))
-  const folder = await folderWith(t, { 'keys.yaml': stringify({ keys }) })
+  const folder = await folderWith({ 'keys.yaml': stringify({ keys }) })
   return { file: `${folder}/keys.yaml` }
 }

@@ -140,7 +140,7 @@ export interface ServedCanary {
 export async function serveCanary(t: TestContext, settings: object, before?: string): Promise<ServedCanary> {
   const own = endsOf(t)
   const models = Object.fromEntries(Object.entries(onTrial).map(([name, content]) => [`models/${name}`, content]))
-  const folder = before ?? (await folderWith(t, models))
+  const folder = before ?? (await folderWith(models))
   await writeFile(join(folder, 'penstock.yaml'), stringify({ ...settingsAlone, ...settings }))
   const process = penstock(t, ['serve', join(folder, 'penstock.yaml')])
   own.push(() => {
@@ -169,7 +169,7 @@ export async function startRemembering(
   }: { readonly store: Record<string, Buffer>; readonly settings: object; readonly before?: string },
 ): Promise<Remembering> {
   endsOf(t)
-  const folder = before ?? (await folderWith(t, {}))
+  const folder = before ?? (await folderWith())
   const auditFile = join(folder, 'audit.jsonl')
   const own = { state: { path: join(folder, 'state') }, admin: { port: 0, auditFile } }
   const gateway = await startTrial(t, { store, settings: { ...settings, ...own } })

@@ -65,7 +65,7 @@ type Files = Readonly<Record<string, string | Buffer>>
 /** Serves these files and follows them. Models are under `models/`. */
 export async function followed(t: TestContext, files: Files, settings: object = {}): Promise<FollowedGateway> {
   const ending = endingFor(t)
-  const folder = await folderWith(t, { 'penstock.yaml': stringify({ ...quick, ...settings }), ...files })
+  const folder = await folderWith({ 'penstock.yaml': stringify({ ...quick, ...settings }), ...files })
   return serveFrom(ending, folder)
 }
 

@@ -1,5 +1,6 @@
 /** A real gateway on real ports, for tests that talk to it as clients do. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -14,10 +15,16 @@ export const ownStore = join(repository, 'config/models')
 
 type Files = Readonly<Record<string, string | Buffer>>
 
-/** Writes files into a new folder that goes away with the test; returns the folder. */
-export async function folderWith(t: TestContext, files: Files): Promise<string> {
+/** They go with the process: until then what a test has started may write to them. */
+const folders = new Set<string>()
+process.once('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
+
+/** Writes files into a new folder, which is there until the file of tests has ended; returns the folder. */
+export async function folderWith(files: Files = {}): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'penstock-'))
-  t.after(() => rm(folder, { recursive: true, force: true }))
+  folders.add(folder)
   for (const [name, content] of Object.entries(files)) {
     await mkdir(dirname(join(folder, name)), { recursive: true })
     await writeFile(join(folder, name), content)
@@ -42,19 +49,15 @@ export async function startGateway(
   t: TestContext,
   { store = ownStore, settings = {} }: { store?: string | Files; settings?: object } = {},
 ): Promise<TestGateway> {
-  // Hooks run in the order in which they come: it has to stop before its folders go.
-  let stop: () => Promise<unknown> = () => Promise.resolve()
-  t.after(() => stop())
-  const path = typeof store === 'string' ? store : await folderWith(t, store)
-  const file = await configWith(t, { store: { path }, ...settings })
+  const path = typeof store === 'string' ? store : await folderWith(store)
+  const file = await configWith({ store: { path }, ...settings })
   const started = await start(file)
   if ('mistakes' in started) throw new Error(started.mistakes.map(showMistake).join('\n'))
   if ('problem' in started) throw new Error(started.problem)
   const { running } = started
-  stop = () => running.stop()
+  t.after(() => running.stop())
   return {
     ...running,
-    stop: () => running.stop(),
     get: async (target) => reply(await fetch(running.url + target)),
     infer: async (model, request) => {
       const body = typeof request === 'string' ? request : JSON.stringify(request)
@@ -70,7 +73,7 @@ async function reply(response: Response): Promise<Reply> {
 }
 
 /** A configuration on free ports, with a drain that does not make tests wait. */
-export async function configWith(t: TestContext, settings: object) {
+export async function configWith(settings: object) {
   const quick = {
     auth: 'none',
     edge: { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 } },
@@ -79,7 +82,7 @@ export async function configWith(t: TestContext, settings: object) {
     log: { level: 'silent' },
     ...settings,
   }
-  const folder = await folderWith(t, { 'penstock.yaml': stringify(quick) })
+  const folder = await folderWith({ 'penstock.yaml': stringify(quick) })
   const loaded = await loadConfig(join(folder, 'penstock.yaml'))
   if ('mistakes' in loaded) throw new Error(loaded.mistakes.map(showMistake).join('\n'))
   return loaded

@@ -25,7 +25,7 @@ export async function limited(
   { access, limits, ...settings }: Settings = {},
 ): Promise<TestGateway> {
   const all = [{ who: 'identified', operations: ['infer', 'metadata', 'stats'] }]
-  const auth = { apiKeys: await keysFor(t, people), access: access ?? all }
+  const auth = { apiKeys: await keysFor(people), access: access ?? all }
   const runtime = { executors: 1, watchdog: patient }
   return startGateway(t, { store, settings: { auth, runtime, limits: { rules, ...limits }, ...settings } })
 }

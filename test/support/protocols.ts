@@ -72,7 +72,7 @@ export async function startEverywhere<P extends Protocol = Protocol>(
   { store, settings = {}, over = protocols as readonly Protocol[] as readonly P[] }: Started<P> = {},
 ): Promise<Everywhere<P>> {
   const by = authority()
-  const folder = await certificateFolder(t, { server: serverCertificate(by) })
+  const folder = await certificateFolder({ server: serverCertificate(by) })
   const tls = { certificates: pairsIn(folder, 'server') }
   const own = settings as { edge?: object }
   const edge = { port: 0, drain: { idleMs: 0, timeoutMs: 5_000 }, http2: { cleartext: true }, ...own.edge }

@@ -25,7 +25,7 @@ export async function replicas(
     limits: { rules },
   }
   const files = Object.fromEntries(models.map((model) => [`models/${model}.onnx`, echo]))
-  const folder = await folderWith(t, { 'penstock.yaml': stringify(settings), ...files })
+  const folder = await folderWith({ 'penstock.yaml': stringify(settings), ...files })
   const started = Array.from({ length: count }, () => penstock(t, ['serve', `${folder}/penstock.yaml`]))
   return Promise.all(
     started.map(async (process) => {

@@ -43,7 +43,7 @@ export interface FaultyGpu {
 /** Workers that start from now on see a GPU that fails when it is told to. */
 export async function withFaultyGpu(t: TestContext): Promise<FaultyGpu> {
   const library = { file_format_version: '1.0.0', ICD: { library_path: './faults.so', api_version: '1.1.0' } }
-  const own = await folderWith(t, { 'faults.json': JSON.stringify(library) })
+  const own = await folderWith({ 'faults.json': JSON.stringify(library) })
   const source = join(repository, 'test/support/vulkan-faults.c')
   const { status, stderr } = spawnSync(compiler, ['-shared', '-fPIC', '-o', join(own, 'faults.so'), source, '-ldl'])
   if (status !== 0) throw new Error(`the faulty driver cannot be compiled: ${stderr.toString()}`)

@@ -1,6 +1,5 @@
 /** Certificates and revocation lists for tests, made when they are needed. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, X509Certificate } from 'node:crypto'
-import type { TestContext } from 'node:test'
 import { ecdsaWithSha256, issue, nameOf, signedPem, toPem, type Issued } from '../../src/cli/certificate.ts'
 import { bitString, der, integer, sequence, utcTime } from '../../src/cli/der.ts'
 import { folderWith } from './gateway.ts'
@@ -95,13 +94,13 @@ export function forged({ by, subject, extensions, keyOf }: ForgedOptions): Issue
   return { ...by, cert: signedPem(tbs, createPrivateKey(by.key)), key }
 }
 
-/** A folder with `NAME.pem` and `NAME-key.pem` for each certificate; it goes away with the test. */
-export function certificateFolder(t: TestContext, certificates: Readonly<Record<string, Issued>>): Promise<string> {
+/** A folder with `NAME.pem` and `NAME-key.pem` for each certificate. */
+export function certificateFolder(certificates: Readonly<Record<string, Issued>>): Promise<string> {
   const files = Object.entries(certificates).flatMap(([name, { cert, key }]) => [
     [`${name}.pem`, cert],
     [`${name}-key.pem`, key],
   ])
-  return folderWith(t, Object.fromEntries(files))
+  return folderWith(Object.fromEntries(files))
 }
 
 /** What `edge.tls` has to say about certificates in such a folder. */
