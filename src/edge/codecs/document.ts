@@ -15,8 +15,8 @@ export class DocumentDecoder implements Decoder<{ readonly document: unknown }> 
   write(chunk: Uint8Array): Refusal | undefined {
     this.#length += chunk.length
     if (this.#length > this.#maxBytes) return refuse('too_large', `the body is larger than ${this.#maxBytes} bytes`)
-    // What is read next may lie in the same memory.
-    this.#chunks.push(chunk.slice())
+    // What is read next may lie in the same memory; and `slice` of a Buffer is no copy.
+    this.#chunks.push(new Uint8Array(chunk))
     return undefined
   }
 

@@ -28,9 +28,7 @@ interface Described {
   readonly shape: readonly number[]
 }
 
-/** Of a body: in a larger one it hardly counts what is around the elements. */
-export const mostBytes = 16_384
-/** Of what is around the elements. */
+/** Of the bytes around the elements. */
 const mostAround = 2_048
 const longestId = 128
 
@@ -47,8 +45,8 @@ export class Envelope {
   private constructor({ options, holes, specs, request }: Said, parts: readonly Uint8Array[]) {
     const { inputs } = request
     this.#options = options
-    // What is read next may lie in the same memory.
-    this.#parts = parts.map((part) => part.slice())
+    // What is read next may lie in the same memory; and `slice` of a Buffer is no copy.
+    this.#parts = parts.map((part) => new Uint8Array(part))
     const placeOf = (input: number) => inputs.findIndex(({ name }) => name === specs[input]!.name)
     this.#holes = holes.map(({ input }) => (input === undefined ? undefined : placeOf(input)))
     this.#inputs = inputs.map(({ name, shape }) => ({ spec: specs.find((spec) => spec.name === name)!, shape }))
@@ -57,9 +55,8 @@ export class Envelope {
 
   /** What is around the holes of a body; undefined if that is not worth remembering. */
   static of(body: Uint8Array, said: Said): Envelope | undefined {
-    const { holes, specs, request } = said
+    const { holes, request } = said
     const { id } = request
-    if (body.length > mostBytes || holes.length !== specs.length + (id === undefined ? 0 : 1)) return undefined
     // An id with escapes in it.
     if (holes.some(({ input, from, to }) => input === undefined && to - from !== id?.length)) return undefined
     const parts = [...holes, { from: body.length }].map(({ from }, i) => body.subarray(holes[i - 1]?.to ?? 0, from))
@@ -71,7 +68,7 @@ export class Envelope {
   open(body: Uint8Array, options: DecodeOptions, lease: Lease): InferRequest | undefined {
     const parts = this.#parts
     const end = body.length - parts.at(-1)!.length
-    if (options !== this.#options || !isAt(parts[0]!, body, 0) || !isAt(parts.at(-1)!, body, end)) return undefined
+    if (options !== this.#options || !isAt(parts.at(-1)!, body, end)) return undefined
     const request = this.#fill(body, end, lease)
     // Nothing else of the request lies in it yet.
     if (!request) lease.release()
@@ -96,8 +93,7 @@ export class Envelope {
         inputs[place] = tensor
       }
     }
-    const isWhole = window.at === end && (id === undefined) === (this.#request.id === undefined)
-    return isWhole ? { ...this.#request, id, inputs } : undefined
+    return window.at === end ? { ...this.#request, id, inputs } : undefined
   }
 
   #read({ spec, shape }: Described, window: Window, lease: Lease): Tensor | undefined {
@@ -108,19 +104,18 @@ export class Envelope {
 }
 
 function isAt(part: Uint8Array, bytes: Uint8Array, at: number): boolean {
-  if (at < 0) return false
   let i = 0
   while (i < part.length && part[i] === bytes[at + i]) i++
   return i === part.length
 }
 
-/** What stands before the next quote; undefined if that is not its text, or too long. */
-function readId(window: Window): string | undefined {
+/** Reads on as far as what stands there is its own text. If that is not up to the quote, what is behind it is not found. */
+function readId(window: Window): string {
   const { bytes, at } = window
   let p = at
   while (p - at < longestId && isPlain(bytes[p])) p++
   window.at = p
-  return bytes[p] === quote ? textOf(bytes, at, p) : undefined
+  return textOf(bytes, at, p)
 }
 
 function isPlain(byte: number | undefined): boolean {

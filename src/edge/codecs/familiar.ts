@@ -4,9 +4,11 @@ import type { InferRequest } from '../../core/call.ts'
 import { isRefusal, type Refusal } from '../../core/refusal.ts'
 import type { Signature } from '../../core/signature.ts'
 import type { BodyPlan, DecodeOptions, Decoder } from './decoder.ts'
-import { Envelope, mostBytes, type Said } from './envelope.ts'
+import { Envelope, type Said } from './envelope.ts'
 import { RequestDecoder } from './request.ts'
 
+/** Of a body: in a larger one it hardly counts what is around the elements. */
+const mostBytes = 16_384
 /** So many different envelopes are known of a contract at once. */
 const mostKnown = 4
 /** Where there are more, one in so many is taken up, in the place of another. */
