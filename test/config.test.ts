@@ -34,7 +34,7 @@ const mistakes: [mistake: string, text: string, line: RegExp][] = [
   ['a number for a word', 'auth: none\nedge:\n  host: 1', /^penstock\.yaml:3: edge\.host: .*string, found 1$/],
   ['a port that is none', 'auth: none\nedge:\n  port: 70000', /^penstock\.yaml:3: edge\.port: .*65535, found 70000$/],
   ['a time of nothing', 'auth: none\nedge:\n  deadlineMs: 0', /^penstock\.yaml:3: edge\.deadlineMs: .*1, found 0$/],
-  ['a section left empty', 'auth: none\nedge:\nadmin: {}', /^penstock\.yaml:2: edge: expected .*, found null$/],
+  ['a section left empty', 'auth: none\nedge:\nadmin: {}', /^penstock\.yaml:2: edge: expected .*, found nothing$/],
   ['broken YAML', 'auth: none\nedge: {port: 1', /^penstock\.yaml:2: not YAML: /],
   ['a key given twice', 'auth: none\nedge: {}\nedge: {}', /^penstock\.yaml:3: not YAML: .*unique/],
   ['an alias of nothing', 'auth: none\nlog: *other', /^penstock\.yaml(:2)?: .*other/],

@@ -84,6 +84,10 @@ const found: readonly (readonly [string, string, Parts?])[] = [
   ['a version that is none, and a body', 'POST /x/read HTTP/1.3\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello'],
   ['a coding that HTTP/1.0 does not have', `POST /x/read HTTP/1.0\r\n${chunked}\r\n\r\n0\r\n\r\n`],
   ['a coding that is none', post('read', 'transfer-encoding: identity, chunked', '0\r\n\r\n')],
+  [
+    'a request behind another in which the framing is in doubt',
+    `${get('wait')}GET /x/read\r\nhost: a\r\nconnection: keep-alive\r\n\r\n${get('read')}`,
+  ],
   ['a request in which a tab is behind a coding', post('read', `${chunked}\t`, '0\r\n\r\n')],
 ]
 
@@ -128,11 +132,12 @@ const examples: Readonly<Record<string, readonly [string, Parts?]>> = {
   'leave to send what is broken': [post('defer', `expect: 100-continue\r\n${chunked}`, 'x\r\n')],
   'other words': [post('read', chunked, `0\r\nx: ${'y'.repeat(17_000)}\r\n\r\n`)],
   'a tab behind a value': [post('read', 'content-length: 5\t', 'hello')],
+  'no text in an extension': [post('read', chunked, '5;a="\x7f"\r\nhello\r\n0\r\n\r\n')],
   'an option in a trailer': [post('read', chunked, `0\r\nconnection: close\r\n\r\n${get('read')}`)],
   'two options that do not go together': ['GET /x/read HTTP/1.0\r\nconnection: keep-alive, close\r\n\r\n'],
   'an option of proxies': [get('read', 'proxy-connection: close\r\n')],
   'a tunnel': ['CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n'],
-  'no content for HTTP/1.0': ['GET /x/empty HTTP/1.0\r\nconnection: keep-alive\r\n\r\n'],
+  'no content for HTTP/1.0': [`GET /x/empty HTTP/1.0\r\nconnection: keep-alive\r\n\r\n${get('read')}`],
 }
 
 test('every difference that is known is there, and has its reason', async () => {

@@ -1,7 +1,7 @@
 /** HTTP/1.1 that is broken below the level of requests: one honest answer, the connection ends, nothing gets smuggled. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { wholeFile } from './support/client.ts'
+import { samples, wholeFile } from './support/client.ts'
 import { goodRequest, hostileSettings, hostileStore } from './support/hostile-cases.ts'
 import { hostileHeads, oddHeads, offers } from './support/hostile-heads.ts'
 import { http1Protocols, isOnNode, openClient, startEverywhere } from './support/protocols.ts'
@@ -27,6 +27,10 @@ for (const protocol of http1Protocols) {
       await wire.gone
       assert.equal(wire.unread, 0, `${name}: there is a second answer`)
       assert.equal((await neighbour.send(goodRequest)).status, 200)
+    }
+    const counted = await samples(everywhere.served[protocol])
+    for (const code of ['invalid', 'header_too_large']) {
+      assert.ok(counted.get(`penstock_connections_broken_off_total{code="${code}"}`)! > 0, code)
     }
   })
 

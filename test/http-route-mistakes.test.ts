@@ -151,13 +151,13 @@ const refused: Record<string, [rule: unknown, expected: string][]> = {
     [{ backendRefs: [{ ...stable, weight: 0 }] }, '.backendRefs: no backend has a weight above 0'],
   ],
   'weights that are not whole numbers from 0 to a million': [
-    ['{ backendRefs: [{ name: iris-stable, weight: .nan }] }', '.backendRefs[0].weight: expected number, found null'],
+    ['{ backendRefs: [{ name: iris-stable, weight: .nan }] }', '.backendRefs[0].weight: expected number, found NaN'],
     [weighing('-1'), '.backendRefs[0].weight: too small: expected number to be >=0, found -1'],
     [weighing('1000001'), '.backendRefs[0].weight: too big: expected number to be <=1000000, found 1000001'],
     [weighing('2.5'), '.backendRefs[0].weight: expected int, found 2.5'],
     [weighing('"5"'), '.backendRefs[0].weight: expected number, found "5"'],
-    [weighing('.inf'), '.backendRefs[0].weight: expected number, found null'],
-    [weighing('null'), '.backendRefs[0].weight: expected number, found null'],
+    [weighing('.inf'), '.backendRefs[0].weight: expected number, found Infinity'],
+    [weighing('null'), '.backendRefs[0].weight: expected number, found nothing'],
   ],
 }
 

@@ -282,3 +282,18 @@ suite('the head of an answer', () => {
       assert.ok(head.write(200, ['x', fit], false).includes(`\r\nx: ${fit}\r\n`), JSON.stringify(fit))
   })
 })
+
+suite('trailers count with all their bytes and by their names', () => {
+  const head = Buffer.from('POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n')
+  const trailers = Buffer.from('a:b\r\nlonger-name: \t c \r\nempty:\r\n\r\n')
+  const body = Buffer.concat([Buffer.from('2\r\nok\r\n0\r\n'), trailers])
+  for (const size of [1, 3, 7, body.length])
+    test(`in pieces of ${size} bytes`, () => {
+      const parser = Parser.lend()
+      assert.equal(parser.readHead(head), 'whole')
+      for (let at = 0; at < body.length; at += size) parser.readChunks(body.subarray(at, at + size))
+      assert.deepEqual(parser.trailers, { bytes: trailers.length, fields: 3 })
+      parser.giveBack()
+      assert.deepEqual([parser.data, parser.trailers], [[], { bytes: 0, fields: 0 }], 'nothing of it is kept')
+    })
+})

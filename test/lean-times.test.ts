@@ -46,10 +46,15 @@ async function start(t: TestContext) {
   const { port } = server.address() as AddressInfo
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
   t.after(() => socket.destroy())
-  const client = { clock, exchanges, socket, received: '', isOver: false }
+  const more = () => {
+    const another = connect({ port, host: '127.0.0.1' })
+    t.after(() => another.destroy())
+    return another.on('error', () => undefined)
+  }
+  const client = { clock, counts, connections, intake, exchanges, socket, more, received: '', isOver: false, error: '' }
   socket.on('data', (chunk: Buffer) => (client.received += chunk.toString('latin1')))
   for (const event of ['end', 'close'] as const) socket.on(event, () => (client.isOver = true))
-  socket.on('error', () => undefined)
+  socket.on('error', ({ message }) => (client.error = message))
   await until('it is accepted', () => Promise.resolve(counts.open['http/1.1'] === 1))
   return client
 }
@@ -113,6 +118,46 @@ test('empty lines behind a request begin none', async (t) => {
   await send(client, '\r\n', 1)
   await endsAfter(client, options.connections.idleMs)
   assert.doesNotMatch(client.received, /408/)
+})
+
+test('whatever is behind a request, its connection may be left alone once it is answered', async (t) => {
+  const client = await start(t)
+  let answered = 0
+  client.intake.answered = () => void answered++
+  for (const [i, tail] of ['', '\r\n', '\r\n\r\n', get.slice(0, 8)].entries()) {
+    await send(client, get + tail, i + 1)
+    assert.equal(answered, i + 1, JSON.stringify(tail))
+  }
+})
+
+test('who has begun a request when the connection ends may still send it, and is not cut off', async (t) => {
+  const client = await start(t)
+  await send(client, get + get.slice(0, 8), 1)
+  void client.connections.drain({ idleMs: 0, timeoutMs: 60_000 }, () => undefined)
+  client.clock.pass(0)
+  await until('it is ended', () => Promise.resolve(client.isOver))
+  for (let i = 0; i < 5; i++) await send(client, 'x'.repeat(1_000), 1)
+  assert.equal(client.error, '')
+})
+
+test('what is left of a body is not taken for requests that are still to be answered', async (t) => {
+  const client = await start(t)
+  void client.connections.drain({ idleMs: 60_000, timeoutMs: 120_000 }, () => undefined)
+  await send(client, `${unwanted}GET\r\n\r\n`, 1)
+  assert.match(client.received, /\r\nconnection: close\r\n/)
+})
+
+test('of heads that are overdue together only some are refused before others have their turn', async (t) => {
+  const client = await start(t)
+  for (let i = 0; i < 99; i++) client.more().write('GET')
+  await until('all are there', () => Promise.resolve(client.counts.open['http/1.1'] === 100))
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+  for (let second = 0; second < 10; second++) client.clock.pass(1_000)
+  const refused = () => client.counts.brokenOff.get('too_slow') ?? 0
+  assert.equal(refused(), 0)
+  client.clock.pass(1_000)
+  assert.equal(refused(), 32)
+  await until('all are refused', () => Promise.resolve(refused() === 100))
 })
 
 test('what is left of a body that was refused has the time of a head and a body', async (t) => {

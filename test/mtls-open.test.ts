@@ -8,6 +8,7 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import { duplexPair } from 'node:stream'
 import { test, type TestContext } from 'node:test'
 import { connect, type SecureVersion } from 'node:tls'
+import { http1Fronts } from '../src/edge/http1/options.ts'
 import { authorityExtensions, issue, nameOf, type Issued } from '../src/cli/certificate.ts'
 import { edgeWith, fixed, queuedRows, samples, until } from './support/client.ts'
 import { startGateway, tensor, type TestGateway } from './support/gateway.ts'
@@ -276,7 +277,7 @@ test('when a revocation list expires the open connections of its authority end, 
   await assertServed(good)
 })
 
-for (const http1 of ['lean', 'node'])
+for (const http1 of http1Fronts)
   test(`what is in flight over HTTP/1.1 when a certificate is revoked is answered, and nothing behind it is, on the ${http1} front`, async (t) => {
     const site = await serve(t, by.cert, http1)
     const { hostname, port } = new URL(site.served.url)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { test, type TestContext } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { fixed, heldBytes, outcomes, queuedRows, until, wholeFile } from './support/client.ts'
 import { tensor } from './support/gateway.ts'
 import { slow } from './support/models.ts'
@@ -169,6 +170,10 @@ overHttp1('what a client has sent ahead goes with it', async (t, protocol) => {
     // The second waits for the answer to the first, which waits for its window.
     wire.write(wireRequest('echo', good) + wireRequest('echo', good.replace('}]}', '}]')))
     await until('the first is queued', async () => (await queuedRows(small, 'echo')) === 1)
+    for (let piece = 0; piece < 5; piece++) {
+      wire.write(wireRequest('echo', good))
+      await wait(5)
+    }
     wire.hangUp()
     await until('the first is forgotten', async () => (await outcomes(small, 'echo', 'abandoned')) === i)
     await until('its memory is free', async () => (await heldBytes(small)) === 0)

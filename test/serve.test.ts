@@ -8,6 +8,7 @@ import { suite, test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { stringify } from 'yaml'
+import { http1Fronts } from '../src/edge/http1/options.ts'
 import { until } from './support/client.ts'
 import { folderWith, ownStore, repository, startGateway, tensor } from './support/gateway.ts'
 import { identity } from './support/onnx.ts'
@@ -137,11 +138,9 @@ for (const name of ['edge', 'admin'] as const) {
   })
 }
 
-const fronts = ['lean', 'node'] as const
-
 /** One test for each front of HTTP/1.1. */
-function onBothFronts(what: string, run: (t: TestContext, http1: (typeof fronts)[number]) => Promise<void>): void {
-  for (const front of fronts) test(`${what}, on the ${front} front`, (t) => run(t, front))
+function onBothFronts(what: string, run: (t: TestContext, http1: (typeof http1Fronts)[number]) => Promise<void>): void {
+  for (const front of http1Fronts) test(`${what}, on the ${front} front`, (t) => run(t, front))
 }
 
 suite('stopping', { concurrency: 3 }, () => {

@@ -115,6 +115,8 @@ function showPath(path: Path): string {
 }
 
 function showFound(input: unknown): string {
+  if (input === null) return 'nothing'
+  if (typeof input === 'number') return String(input)
   if (Array.isArray(input)) return 'a list'
   if (typeof input === 'object' && input !== null) return 'a mapping'
   // What stands before the @ of an address is nobody's business.

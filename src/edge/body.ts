@@ -5,7 +5,7 @@
 import type { Transform } from 'node:stream'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import { sliceBytes, type Decoder } from './codecs/decoder.ts'
-import { tooLarge, type BodyLimits } from './framing.ts'
+import { tooLarge, type BodyLimits } from './content.ts'
 import { createInflater, type Encoding } from './compression.ts'
 import type { BodySink, Exchange } from './exchange.ts'
 import type { Expiring, Sweep } from './sweep.ts'

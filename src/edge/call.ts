@@ -10,7 +10,7 @@ import type { DecodeOptions } from './codecs/decoder.ts'
 import { DocumentDecoder } from './codecs/document.ts'
 import { FamiliarDecoder } from './codecs/familiar.ts'
 import { RawDecoder } from './codecs/raw.ts'
-import { readFraming, tooLarge } from './framing.ts'
+import { readContent, tooLarge } from './content.ts'
 import type { Exchange } from './exchange.ts'
 import type { Address } from './routes.ts'
 
@@ -75,11 +75,11 @@ export class HttpCall implements Call {
 
   read(contract: Signature, deadline: number): InferRequest | Refusal | Promise<InferRequest | Refusal> {
     const { limits, decoding: options } = this.#tools
-    const framing = readFraming(this.#exchange.headers, limits)
-    if (isRefusal(framing)) return framing
-    const plan = { ...framing, options, lease: this.#lease }
-    const decoder = framing.jsonBytes === 0 ? new RawDecoder(plan, contract) : new FamiliarDecoder(plan, contract)
-    const { encoding } = framing
+    const content = readContent(this.#exchange.headers, limits)
+    if (isRefusal(content)) return content
+    const plan = { ...content, options, lease: this.#lease }
+    const decoder = content.jsonBytes === 0 ? new RawDecoder(plan, contract) : new FamiliarDecoder(plan, contract)
+    const { encoding } = content
     const isSooner = deadline < this.#bodyDeadline
     const expiresAt = isSooner ? deadline : this.#bodyDeadline
     return readBody(
@@ -104,14 +104,14 @@ export async function readDocument(
   expiresAt: number,
   tools: CallTools,
 ): Promise<{ readonly document: unknown } | Refusal> {
-  const framing = readFraming(exchange.headers, tools.limits)
-  if (isRefusal(framing)) return framing
+  const content = readContent(exchange.headers, tools.limits)
+  if (isRefusal(content)) return content
   const isBinary = /^application\/octet-stream/i.test(exchange.headers['content-type'] ?? '')
-  if (isBinary || framing.jsonBytes !== undefined)
+  if (isBinary || content.jsonBytes !== undefined)
     return refuse('unsupported_media', 'send "content-type: application/json", and nothing in binary behind it')
-  if (framing.length !== undefined && framing.length > mostDocumentBytes) return tooLarge(mostDocumentBytes)
+  if (content.length !== undefined && content.length > mostDocumentBytes) return tooLarge(mostDocumentBytes)
   const decoder = new DocumentDecoder(mostDocumentBytes)
-  return readBody(exchange, { decoder, encoding: framing.encoding, expiresAt, expired: tooSlow }, tools)
+  return readBody(exchange, { decoder, encoding: content.encoding, expiresAt, expired: tooSlow }, tools)
 }
 
 function expired(): Refusal {

@@ -90,7 +90,7 @@ export class DataEdge {
       counts: serving.counts,
       onProblem,
       onSecure: (connection, socket) => this.#speakSecurely(connection, socket),
-      onPlain: (socket) => endWith(socket, notHttps, clock),
+      onPlain: (socket) => endWith(socket, notHttps, { clock, counts: serving.counts }),
     })
     if ('message' in layer) return layer
     this.#tls = layer
@@ -130,9 +130,10 @@ export class DataEdge {
       socket.destroy()
       return
     }
+    const { clock, serving } = this.#around
     this.#leaving++
     socket.on('close', () => this.#leaving--)
-    endWith(socket, tooMany, this.#around.clock)
+    endWith(socket, tooMany, { clock, counts: serving.counts })
   }
 }
 

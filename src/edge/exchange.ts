@@ -1,6 +1,6 @@
 /**
- * One request and the way to answer it, whatever version of HTTP it came by. What stands behind it knows of no version, so
- * a new front has this to implement and nothing else.
+ * One request and the way to answer it, whatever version of HTTP it came by. What stands behind it knows of no version: a
+ * new one has this to implement, and to serve connections by the rules that `http1/front.ts` lists.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../core/clock.ts'
@@ -40,10 +40,10 @@ export interface Exchange {
   pause(): void
   resume(): void
   /**
-   * Answers; the first answer counts. `head` holds names and values in turn. What has not been read of the body is read past, up to a limit;
-   * beyond it the client is cut off, once it had time to see the answer.
+   * Answers; the first answer counts. `fields` are names and values in turn. What has not been read of the body is read past, up to a
+   * limit; beyond it the client is cut off, once it had time to see the answer.
    */
-  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void
+  answer(status: number, fields: string[], pieces: readonly (string | Uint8Array)[]): void
 }
 
 /** What every protocol needs of its surroundings. */

@@ -34,7 +34,7 @@ export interface Head {
   /** `1.1`, or what else the client says. */
   readonly version: string
   readonly headers: IncomingHttpHeaders
-  /** All names and values in turn, as they came. */
+  /** All names, in any case, and values in turn. */
   readonly fields: readonly string[]
 }
 

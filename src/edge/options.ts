@@ -1,5 +1,6 @@
 import { createSecureContext } from 'node:tls'
 import * as z from 'zod'
+import { http1Option } from './http1/options.ts'
 
 const port = z.int().min(0).max(65_535)
 const milliseconds = z
@@ -45,8 +46,17 @@ const connectionOptions = z.strictObject({
 })
 
 const headOptions = z.strictObject({
-  maxBytes: z.int().min(1_024).default(16_384).describe('Largest request head, line ends included. Beyond it: 431.'),
-  maxFields: z.int().min(8).max(1_000).default(100).describe('Most fields in a request head. Beyond it: 431.'),
+  maxBytes: z
+    .int()
+    .min(1_024)
+    .default(16_384)
+    .describe('Largest request head, line ends included; trailers as well, for themselves. Beyond it: 431.'),
+  maxFields: z
+    .int()
+    .min(8)
+    .max(1_000)
+    .default(100)
+    .describe('Most fields in a request head, and in trailers. Beyond it: 431.'),
   timeoutMs: milliseconds.default(10_000).describe('Time to send a request head. Beyond it: 408.'),
 })
 
@@ -222,12 +232,7 @@ export const edgeOptions = z.strictObject({
     .describe(
       'Answers to inference from this size on are compressed for clients that accept gzip or zstd; 0 leaves all as they are.',
     ),
-  http1: z
-    .enum(['lean', 'node'])
-    .default('lean')
-    .describe(
-      "What serves HTTP/1.1: `lean`, on bare sockets with the parser of Node's core, or `node`, which is `node:http`. They serve the same; `lean` takes less CPU and memory for it.",
-    ),
+  http1: http1Option,
   http2: http2Options.prefault({}).describe('HTTP/2.'),
   cors: corsOptions.optional().describe('Lets pages of other origins call from a browser. Without it none may.'),
   drain: z

@@ -10,7 +10,7 @@ export interface Expiring {
 /** So much later than it should something may be ended. */
 const periodMs = 100
 /** Those that came together end together, and others must have their turn between them. */
-const endedAtOnce = 32
+export const endedAtOnce = 32
 
 export class Sweep {
   readonly #clock: Clock

@@ -10,6 +10,8 @@ export class EdgeCounts {
   /** Open connections by what is spoken on them. */
   readonly open: Record<Protocol, number> = { 'http/1.1': 0, h2: 0 }
   readonly refused: Record<RefusedConnection, number> = { total: 0, address: 0, proxy_header: 0 }
+  /** Connections that were ended with an answer to what was no request, by its code. */
+  readonly brokenOff = new Map<string, number>()
   /** Connections that are not read from at the moment, because more comes than the event loop can take. */
   parked: () => number = () => 0
   readonly handshakes = { ok: 0, failed: 0 }
@@ -55,6 +57,16 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
     collect() {
       this.reset()
       for (const [reason, count] of Object.entries(counts.refused)) this.inc({ reason }, count)
+    },
+  })
+  new Counter({
+    name: 'penstock_connections_broken_off_total',
+    help: 'Connections over HTTP/1.1 that were ended because what came on them was no request: by the code of the refusal.',
+    labelNames: ['code'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [code, count] of counts.brokenOff) this.inc({ code }, count)
     },
   })
   new Gauge({

@@ -7,11 +7,12 @@
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { parseArgs } from 'node:util'
 import { makeStream } from './byte-streams.ts'
-import { explanationOf, withoutDefects } from './byte-streams-differences.ts'
+import { explanationOf, withoutTheGone } from './byte-streams-differences.ts'
 import { differenceOf, flawOf, outline, type Pair } from './byte-streams-judge.ts'
 import type { Stream } from './byte-streams-parts.ts'
 import { play, turn } from './byte-streams-play.ts'
-import { limits, ServedFront, watchParsers, type LimitsName, type TlsFiles } from './front-pair.ts'
+import { limits, ServedFront, type LimitsName, type TlsFiles } from './front-pair.ts'
+import { watchParsers } from './lent-parsers.ts'
 
 export interface Finding {
   /** How the two differ. Findings of one kind are one finding. */
@@ -87,7 +88,7 @@ export interface Verdict {
 }
 
 export function judge({ stream, lean, node: asIs }: Pair): Verdict {
-  const node = withoutDefects(asIs, stream.ending === 'end' || stream.ending === 'reset')
+  const node = stream.ending === 'end' || stream.ending === 'reset' ? withoutTheGone(asIs) : asIs
   for (const [name, observed] of Object.entries({ lean, node })) {
     const flaw = flawOf(stream, observed)
     if (flaw) return { finding: `${name}: ${flaw}: ${outline(observed)}` }

@@ -12,7 +12,6 @@ import type { Exchange } from '../../src/edge/exchange.ts'
 import { endWith } from '../../src/edge/http1/by-hand.ts'
 import type { Http1Front } from '../../src/edge/http1/front.ts'
 import { createHttp1 } from '../../src/edge/http1/fronts.ts'
-import { Parser } from '../../src/edge/http1/lean/parser.ts'
 import { refusalBody } from '../../src/edge/reply.ts'
 import { allMethods, noProxy } from '../../src/edge/routes.ts'
 import { Connections, type Connection } from '../../src/edge/transport/connections.ts'
@@ -117,7 +116,8 @@ export class ServedFront {
       this.#connections,
       {
         onConnection: (connection) => this.#begin(connection),
-        onSurplus: (socket) => endWith(socket, refuse('overloaded', 'there are too many connections'), clock),
+        onSurplus: (socket) =>
+          endWith(socket, refuse('overloaded', 'there are too many connections'), { clock, counts }),
       },
       { clock, counts },
     )
@@ -167,7 +167,8 @@ export class ServedFront {
     const key = `${socket.remoteAddress}:${socket.remotePort}`
     this.#served.set(key, served)
     this.#byOrigin.set(connection.origin, served)
-    socket.on('close', () => this.#served.delete(key))
+    // Who comes from the same port may be here already.
+    socket.on('close', () => this.#served.get(key) === served && this.#served.delete(key))
     if (this.#tls) this.#tls.accept(connection)
     else this.#http1.accept(connection, socket)
   }
@@ -324,27 +325,3 @@ const large: readonly (string | Uint8Array)[] = [
   'more '.repeat(14_000),
   new Uint8Array(3),
 ]
-
-/** Parsers of the lean front that are lent: each is to be given back once. */
-export function watchParsers(): { readonly lent: () => number; readonly problems: readonly string[]; stop(): void } {
-  const lent = new Set<Parser>()
-  const problems: string[] = []
-  // Put back as they were when the watch is over.
-  // oxlint-disable-next-line typescript/unbound-method
-  const [lend, giveBack] = [Parser.lend, Parser.prototype.giveBack]
-  Parser.lend = () => {
-    const parser = lend.call(Parser)
-    if (lent.has(parser)) problems.push('a parser is lent twice')
-    lent.add(parser)
-    return parser
-  }
-  Parser.prototype.giveBack = function (this: Parser): void {
-    if (!lent.delete(this)) problems.push('a parser is given back twice')
-    giveBack.call(this)
-  }
-  const stop = () => {
-    Parser.lend = lend
-    Parser.prototype.giveBack = giveBack
-  }
-  return { lent: () => lent.size, problems, stop }
-}

@@ -87,12 +87,12 @@ export class Http2Exchange implements Exchange {
     this.#stream.resume()
   }
 
-  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+  answer(status: number, fields: string[], pieces: readonly (string | Uint8Array)[]): void {
     const stream = this.#stream
     if (this.#answered || stream.destroyed || stream.closed) return
     this.#answered = true
     const endStream = pieces.length === 0 || this.method === 'HEAD'
-    stream.respond([':status', String(status), ...head], { endStream })
+    stream.respond([':status', String(status), ...fields], { endStream })
     if (!endStream) {
       for (let i = 0; i < pieces.length - 1; i++) stream.write(pieces[i])
       stream.end(pieces.at(-1))

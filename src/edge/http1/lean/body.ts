@@ -1,6 +1,8 @@
 /** Where the body of a request ends (RFC 9112 section 6). */
 import type { IncomingHttpHeaders } from 'node:http'
-import { refuse, type Refusal } from '../../../core/refusal.ts'
+import type { Refusal } from '../../../core/refusal.ts'
+import type { EdgeOptions } from '../../options.ts'
+import { extensionsTooLarge, notHttp, trailersTooLarge } from '../by-hand.ts'
 import type { Parser } from './parser.ts'
 
 /**
@@ -21,15 +23,18 @@ export interface Body {
   end(): void
 }
 
+/** Of trailers as of a head, each for itself. */
+type TrailerLimits = Pick<EdgeOptions['head'], 'maxBytes' | 'maxFields'>
+
 /** What follows a head; takes over the parser that read it. */
-export function bodyOf(headers: IncomingHttpHeaders, parser: Parser, maxTrailerBytes: number): Body {
-  if (headers['transfer-encoding'] !== undefined) return new ChunkedBody(parser, maxTrailerBytes)
+export function bodyOf(headers: IncomingHttpHeaders, parser: Parser, limits: TrailerLimits): Body {
+  if (headers['transfer-encoding'] !== undefined) return new ChunkedBody(parser, limits)
   parser.giveBack()
   const length = Number(headers['content-length'] ?? 0)
   return length === 0 ? noBody : new SizedBody(length)
 }
 
-export const noBody: Body = { isWhole: true, left: 0, take: () => 0, end: () => undefined }
+const noBody: Body = { isWhole: true, left: 0, take: () => 0, end: () => undefined }
 
 class SizedBody implements Body {
   left: number
@@ -57,29 +62,28 @@ class SizedBody implements Body {
 class ChunkedBody implements Body {
   isWhole = false
   readonly left = Infinity
-  readonly #maxTrailerBytes: number
+  readonly #limits: TrailerLimits
   #parser: Parser | undefined
   /** Bytes that were no data, and how many may be. */
   #framingBytes = 0
   #allowed = mostFramingBytes
 
-  constructor(parser: Parser, maxTrailerBytes: number) {
+  constructor(parser: Parser, limits: TrailerLimits) {
     this.#parser = parser
-    this.#maxTrailerBytes = maxTrailerBytes
+    this.#limits = limits
   }
 
   take(bytes: Buffer, pass: (data: Uint8Array) => void): number | Refusal {
     const parser = this.#parser!
     const outcome = parser.readChunks(bytes)
-    const { taken, data, trailerBytes } = parser
+    const { taken, data, trailers } = parser
     this.#framingBytes += taken
     this.#allowed += framingOfPiece * data.length
     for (const piece of data) this.#framingBytes -= piece.length
-    if (outcome === 'broken') return refuse('invalid', 'this is not HTTP/1.1')
-    if (trailerBytes > this.#maxTrailerBytes) return refuse('header_too_large', 'the trailers are over the limit')
-    if (this.#framingBytes - trailerBytes > this.#allowed) {
-      return refuse('too_large', 'the chunk extensions are over the limit')
-    }
+    if (outcome === 'broken') return notHttp()
+    const { maxBytes, maxFields } = this.#limits
+    if (trailers.bytes > maxBytes || trailers.fields > maxFields) return trailersTooLarge()
+    if (this.#framingBytes - trailers.bytes > this.#allowed) return extensionsTooLarge()
     if (outcome === 'whole') {
       this.isWhole = true
       this.end()

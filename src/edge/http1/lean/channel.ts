@@ -3,13 +3,13 @@
  * answer. What is sent ahead waits as bytes, and when that is much the connection is not read from.
  */
 import type { Socket } from 'node:net'
-import { isRefusal, refuse, type Refusal } from '../../../core/refusal.ts'
+import { isRefusal, type Refusal } from '../../../core/refusal.ts'
 import type { EdgeOptions } from '../../options.ts'
 import type { Connection, Ending } from '../../transport/connections.ts'
 import { endLingering } from '../../transport/linger.ts'
 import type { ProtocolTools } from '../../exchange.ts'
 import { framingFlaw, headFlaw } from '../../flaws.ts'
-import { endWith } from '../by-hand.ts'
+import { endWith, headTooLarge, notHttp, tooSlow } from '../by-hand.ts'
 import type { Pieces } from '../pieces.ts'
 import type { AnswerHead } from './answer.ts'
 import { bodyOf } from './body.ts'
@@ -23,6 +23,11 @@ export interface LeanTools extends ProtocolTools {
 }
 
 const nothing: Buffer = Buffer.alloc(0)
+/**
+ * From so many bytes on the connection is not read from. To stop for less would cost more; and of a client that hangs up it
+ * is heard only where it is read from.
+ */
+const mostAhead = 65_536
 
 export class LeanChannel implements Ending {
   readonly connection: Connection
@@ -36,17 +41,11 @@ export class LeanChannel implements Ending {
   #exchange: LeanExchange | undefined
   /** Since when the client is waited for: to send a head, the rest of one, that of a body nobody wants; to take its answer. */
   #since: number
+  /** What is still taken from the client; of what is not, it is thrown away. */
+  #takes: 'all' | 'what has come' | 'nothing' = 'all'
   #isPumping = false
-  /** Whether so much came ahead that the connection is not read from. */
-  #isFull = false
-  #isPaused = false
-  #isWriting = false
-  /** Whether the request in hand is the last one that is taken. */
+  /** Whether the request in hand is the last one. */
   #isLast = false
-  /** Whether only what has come already is still taken for requests. */
-  #isClosing = false
-  /** Whether what comes is thrown away. */
-  #isDeaf = false
   #isEnding = false
 
   constructor(connection: Connection, socket: Socket, tools: LeanTools) {
@@ -62,34 +61,45 @@ export class LeanChannel implements Ending {
   }
 
   end(): void {
-    this.#isClosing = true
+    if (this.#takes === 'all') this.#takes = 'what has come'
     if (this.#isEnding || this.#exchange || this.#ahead.length > 0) return
-    this.#isEnding = this.#isDeaf = true
-    // Who was told so may still send what it had begun; who was not hears it from the connection.
-    if (this.#isLast) endLingering(this.#socket, this.#tools.clock)
+    // Who was told so, or is about to send a request, may still send; who is not hears it from the connection.
+    const isSending = this.#isLast || this.#parser !== undefined
+    this.#isEnding = true
+    this.#deafen()
+    if (isSending) endLingering(this.#socket, this.#tools.clock)
     else this.#socket.destroySoon()
   }
 
   /** The connection is closed. */
   closed(): void {
-    this.#isEnding = this.#isDeaf = true
-    this.#ahead = nothing
-    this.#dropHead()
+    this.#isEnding = true
+    this.#deafen()
     if (this.#exchange) this.#finish()
   }
 
-  /** Looked at now and then: ends what takes the client too long. */
-  watch(now: number): void {
+  /** Looked at now and then: ends it if the client takes too long, and says whether it did. */
+  watch(now: number): boolean {
+    if (this.#isEnding || now - this.#since <= this.#patience) return false
+    if (this.#exchange) this.#socket.destroy()
+    else if (this.#isIdle) this.end()
+    else this.#breakOff(tooSlow())
+    return true
+  }
+
+  /** How long the client may take for what it is waited for. */
+  get #patience(): number {
     const { head, body, connections } = this.#tools.options
-    const waited = now - this.#since
-    if (this.#isEnding) return
-    if (this.#isWriting) {
-      if (waited > connections.stallMs) this.#socket.destroy()
-    } else if (this.#exchange) {
-      if (this.#exchange.isAnswered && waited > head.timeoutMs + body.timeoutMs) this.#socket.destroy()
-    } else if (this.#parser || this.connection.requests === 0) {
-      if (waited > head.timeoutMs) this.#breakOff(refuse('too_slow', 'the request did not arrive in time'))
-    } else if (waited > connections.idleMs) this.end()
+    const exchange = this.#exchange
+    if (!exchange) return this.#isIdle ? connections.idleMs : head.timeoutMs
+    if (exchange.isWriting) return connections.stallMs
+    // A body that is wanted has a time of its own.
+    return exchange.isAnswered ? head.timeoutMs + body.timeoutMs : Infinity
+  }
+
+  /** Whether it may be left alone by its client, who has nothing begun. */
+  get #isIdle(): boolean {
+    return !this.#parser && this.connection.requests > 0
   }
 
   /** The exchange has said where its body goes. */
@@ -106,18 +116,14 @@ export class LeanChannel implements Ending {
     this.#isPumping = true
     while (this.#ahead.length > 0 && this.#step());
     this.#isPumping = false
-    if (this.#ahead.length === 0) this.#isFull = false
     this.flow()
   }
 
-  /**
-   * Reads from the socket while there is use for what comes. One piece may wait all the same: to stop for it would cost
-   * more, and a client that hangs up meanwhile would not be noticed.
-   */
+  /** Reads from the socket while there is use for what comes. */
   flow(): void {
-    const isPaused = !this.#isDeaf && (this.#isFull || this.#exchange?.isPaused === true)
-    if (isPaused === this.#isPaused) return
-    this.#isPaused = isPaused
+    const hasEnough = this.#ahead.length >= mostAhead || this.#exchange?.isPaused === true
+    const isPaused = this.#takes !== 'nothing' && hasEnough
+    if (isPaused === this.#socket.isPaused()) return
     if (isPaused) this.#socket.pause()
     else this.#socket.resume()
   }
@@ -126,10 +132,10 @@ export class LeanChannel implements Ending {
     const { options, answerHead, clock } = this.#tools
     const { body } = exchange
     const isCut = !body.isWhole && (exchange.awaitsContinue || body.left > options.body.maxUnreadBytes)
-    this.#isLast ||= isCut || this.#endsHere()
+    this.#isLast ||= isCut || this.#endsWith(exchange)
     const head = answerHead.write(status, fields, this.#isLast)
     if (this.#isLast) this.#deafen()
-    this.#isWriting = true
+    exchange.isAnswered = true
     this.#since = clock.now()
     send(this.#socket, head, exchange.method === 'HEAD' ? [] : pieces, this.#progress)
   }
@@ -140,30 +146,29 @@ export class LeanChannel implements Ending {
     },
     // A connection that breaks closes, and that is heard.
     written: (error) => {
-      if (!error && this.#isWriting) this.#written(this.#exchange!)
+      if (!error && this.#exchange?.isWriting) this.#written(this.#exchange)
     },
   }
 
   #written(exchange: LeanExchange): void {
-    this.#isWriting = false
     this.#since = this.#tools.clock.now()
     exchange.written()
-    if (this.#isDeaf || exchange.body.isWhole) this.#finish()
+    if (this.#takes === 'nothing' || exchange.body.isWhole) this.#finish()
   }
 
-  /** Whether no answer may follow the one that is about to be written. */
-  #endsHere(): boolean {
+  /** Whether no answer may follow that to this one. */
+  #endsWith({ body }: LeanExchange): boolean {
     const { connection } = this
     const { options, connections } = this.#tools
     if (connection.requests >= options.connections.maxRequests) return true
-    // What was sent ahead of the answers is still answered.
-    return (connection.closing || connections.draining) && this.#ahead.length === 0
+    // Requests that were sent ahead of the answers are still answered.
+    return (connection.closing || connections.draining) && !(body.isWhole && hasHead(this.#ahead))
   }
 
   #receive(chunk: Buffer): void {
-    if (this.#isDeaf || (this.#isClosing && this.#exchange?.body.isWhole !== false)) return
-    this.#isFull = this.#ahead.length > 0
-    this.#ahead = this.#isFull ? Buffer.concat([this.#ahead, chunk]) : chunk
+    if (this.#takes === 'nothing') return
+    if (this.#takes === 'what has come' && this.#exchange?.body.isWhole !== false) return
+    this.#ahead = this.#ahead.length > 0 ? Buffer.concat([this.#ahead, chunk]) : chunk
     this.pump()
   }
 
@@ -188,11 +193,9 @@ export class LeanChannel implements Ending {
     const outcome = parser.readHead(firstOf(this.#ahead, maxBytes - this.#headBytes))
     this.#headBytes += parser.taken
     this.#drop(parser.taken)
-    if (outcome === 'broken') this.#breakOff(refuse('invalid', 'this is not HTTP/1.1'))
+    if (outcome === 'broken') this.#breakOff(notHttp())
     else if (outcome === 'whole') this.#begin(parser)
-    else if (this.#headBytes === maxBytes) {
-      this.#breakOff(refuse('header_too_large', 'the request head is over the limit'))
-    }
+    else if (this.#headBytes === maxBytes) this.#breakOff(headTooLarge())
   }
 
   #begin(parser: Parser): void {
@@ -200,7 +203,7 @@ export class LeanChannel implements Ending {
     const head = parser.head()
     this.#parser = undefined
     this.#headBytes = 0
-    const exchange = new LeanExchange(this, head, bodyOf(head.headers, parser, options.head.maxBytes))
+    const exchange = new LeanExchange(this, head, bodyOf(head.headers, parser, options.head))
     this.#exchange = exchange
     intake.begun()
     this.connection.begun()
@@ -218,10 +221,10 @@ export class LeanChannel implements Ending {
     }
     this.#drop(taken)
     if (!body.isWhole) return
-    // What came behind it did so after the end was decided.
-    if (this.#isClosing) this.#ahead = nothing
+    // What is behind it may have come only now.
+    if (this.#takes !== 'all') this.#ahead = nothing
     exchange.sink!.end()
-    if (exchange.isAnswered && !this.#isWriting) this.#finish()
+    if (exchange.isWritten) this.#finish()
   }
 
   #drop(count: number): void {
@@ -233,7 +236,6 @@ export class LeanChannel implements Ending {
     const { clock, intake } = this.#tools
     const exchange = this.#exchange!
     this.#exchange = undefined
-    this.#isWriting = false
     this.#since = clock.now()
     exchange.close()
     if (this.#isLast) this.connection.closing = true
@@ -246,33 +248,38 @@ export class LeanChannel implements Ending {
 
   #goOn(): void {
     this.pump()
-    if (this.connection.closing && !this.#exchange) this.connection.end()
+    // It may have been less than a request.
+    if (this.#exchange || this.#isEnding) return
+    if (this.connection.closing) this.connection.end()
+    else this.#tools.intake.answered(this.#socket)
   }
 
   /** What comes is no request, or none in time: answers that if it would not be taken for another answer, and ends. */
   #breakOff(refusal: Refusal): void {
     this.#deafen()
     this.#isLast = true
-    if (this.#isWriting) return
+    if (this.#exchange?.isWriting) return
     if (this.#exchange?.isAnswered) {
       this.#finish()
       return
     }
     this.#isEnding = true
     if (this.#exchange) this.#finish()
-    endWith(this.#socket, refusal, this.#tools.clock)
+    endWith(this.#socket, refusal, this.#tools)
   }
 
+  /** Takes nothing more. */
   #deafen(): void {
-    this.#isDeaf = true
+    this.#takes = 'nothing'
     this.#ahead = nothing
-    this.#dropHead()
-  }
-
-  #dropHead(): void {
     this.#parser?.giveBack()
     this.#parser = undefined
   }
+}
+
+/** Whether there is a whole head in what came, as it seems. */
+function hasHead(bytes: Buffer): boolean {
+  return bytes.includes('\r\n\r\n', lineEndsIn(bytes), 'latin1')
 }
 
 /** How many bytes it begins with that are line ends. */

@@ -14,7 +14,10 @@ export class LeanExchange implements Exchange {
   readonly target: string
   readonly headers: IncomingHttpHeaders
   gone = false
+  /** Whether its answer is under way, or written. */
   isAnswered = false
+  /** Whether the last byte of its answer is with the kernel. */
+  isWritten = false
   /** Whether the client waits for leave to send the body. */
   awaitsContinue: boolean
   isPaused = false
@@ -22,7 +25,6 @@ export class LeanExchange implements Exchange {
   sink: BodySink | undefined
   readonly body: Body
   readonly #channel: LeanChannel
-  #isWritten = false
   #whenGone: (() => void) | undefined
   #whenClosed: (() => void) | undefined
 
@@ -51,6 +53,10 @@ export class LeanExchange implements Exchange {
     return this.#channel.secure
   }
 
+  get isWriting(): boolean {
+    return this.isAnswered && !this.isWritten
+  }
+
   onGone(callback: () => void): void {
     this.#whenGone = callback
   }
@@ -60,7 +66,7 @@ export class LeanExchange implements Exchange {
   }
 
   read(sink: BodySink): void {
-    if (this.gone) return
+    if (this.gone || this.isAnswered) return
     this.sink = sink
     this.#channel.deliver(this)
   }
@@ -76,10 +82,9 @@ export class LeanExchange implements Exchange {
     this.#channel.pump()
   }
 
-  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+  answer(status: number, fields: string[], pieces: readonly (string | Uint8Array)[]): void {
     if (this.isAnswered || this.gone) return
-    this.#channel.answer(this, status, head, pieces)
-    this.isAnswered = true
+    this.#channel.answer(this, status, fields, pieces)
     // What is left of the body is read past.
     this.isPaused = false
     this.sink = discard
@@ -88,14 +93,14 @@ export class LeanExchange implements Exchange {
 
   /** The last byte of the answer is with the kernel. */
   written(): void {
-    this.#isWritten = true
+    this.isWritten = true
     this.#whenClosed?.()
   }
 
   /** Nothing more is taken or written. */
   close(): void {
     this.body.end()
-    if (this.#isWritten) return
+    if (this.isWritten) return
     this.gone = true
     this.#whenGone?.()
     this.#whenClosed?.()

@@ -1,6 +1,7 @@
 /**
- * llhttp, the parser of Node's own core, as the WebAssembly build that the package `undici` carries: what is HTTP/1.1 and
- * what is not is decided by the same rules as in `node:http`. It stops where a head ends, and where a message does.
+ * llhttp, the parser that Node has too, as the WebAssembly build that the package `undici` carries: a
+ * release of its own, which differs from that of `node:http` in few things (`byte-streams-differences.ts` among the
+ * tests lists them). It stops where a head ends, and where a message does.
  */
 import { createRequire } from 'node:module'
 import { ERROR, METHODS, TYPE } from 'undici/lib/llhttp/constants.js'

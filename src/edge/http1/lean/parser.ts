@@ -15,6 +15,7 @@ const mostSpare = 256
 const spare: Parser[] = []
 const none: Uint8Array = new Uint8Array(0)
 const noFields: string[] = []
+const noData: Uint8Array[] = []
 
 export class Parser {
   target = ''
@@ -28,8 +29,11 @@ export class Parser {
   #last: 'target' | 'name' | 'value' = 'target'
   #isBehindHead = false
   /** What a piece of a body in chunks holds of data. */
-  #data: Uint8Array[] = []
+  #data = noData
+  /** Where in the piece the trailers are; undefined before there are any. */
+  #trailersFrom: number | undefined
   #trailerBytes = 0
+  #trailerFields = 0
 
   constructor() {
     this.#spans = {
@@ -37,11 +41,11 @@ export class Parser {
         this.target += this.#text.slice(from, to)
       },
       name: (from, to) => {
-        if (this.#isBehindHead) this.#trailerBytes += to - from
+        if (this.#isBehindHead) this.#trailer(from)
         else this.#name(from, to)
       },
       value: (from, to) => {
-        if (this.#isBehindHead) this.#trailerBytes += to - from
+        if (this.#isBehindHead) this.#last = 'value'
         else this.#value(this.#text.slice(from, to))
       },
       data: (from, to) => {
@@ -66,7 +70,9 @@ export class Parser {
     this.#last = 'target'
     this.#isBehindHead = false
     this.#bytes = none
-    this.#trailerBytes = 0
+    this.#data = noData
+    this.#trailersFrom = undefined
+    this.#trailerBytes = this.#trailerFields = 0
     spare.push(this)
   }
 
@@ -75,9 +81,9 @@ export class Parser {
     return this.#llhttp.position
   }
 
-  /** Bytes of names and values behind the body; they are of no use to anybody here. */
-  get trailerBytes(): number {
-    return this.#trailerBytes
+  /** What came behind the last chunk, from the first name on. It is of no use to anybody here. */
+  get trailers(): { readonly bytes: number; readonly fields: number } {
+    return { bytes: this.#trailerBytes, fields: this.#trailerFields }
   }
 
   /** Reads a piece of a head. */
@@ -103,7 +109,12 @@ export class Parser {
     this.#isBehindHead = true
     this.#data = []
     this.#bytes = withinWindow(bytes)
-    return this.#llhttp.execute(this.#bytes, this.#spans)
+    const outcome = this.#llhttp.execute(this.#bytes, this.#spans)
+    if (this.#trailersFrom !== undefined) {
+      this.#trailerBytes += this.taken - this.#trailersFrom
+      this.#trailersFrom = 0
+    }
+    return outcome
   }
 
   /** The data in the last piece of a body, as parts of its bytes. */
@@ -115,6 +126,12 @@ export class Parser {
     if (this.#last === 'name') this.fields[this.fields.length - 1] += this.#text.slice(from, to).toLowerCase()
     else if (this.#last === 'target') this.fields = [nameAt(this.#text, from, to)]
     else this.fields.push(nameAt(this.#text, from, to))
+    this.#last = 'name'
+  }
+
+  #trailer(from: number): void {
+    this.#trailersFrom ??= from
+    if (this.#last !== 'name') this.#trailerFields++
     this.#last = 'name'
   }
 

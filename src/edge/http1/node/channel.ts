@@ -10,7 +10,7 @@ import type { ProtocolTools } from '../../exchange.ts'
  * What is known of the connection that a request came on. Requests that are sent ahead of the answers before them wait for
  * their turn: Node would begin all of them at once, and a client that sends as fast as it can would have the process.
  */
-export class Channel implements Ending {
+export class NodeChannel implements Ending {
   readonly connection: Connection
   readonly options: EdgeOptions
   readonly #waiting: (() => void)[] = []
@@ -106,7 +106,7 @@ export class Channel implements Ending {
     this.connection.end()
   }
 
-  /** Makes the answer that is about to be written the last one, because the client has more to send. */
+  /** Makes the request in hand the last one, whatever was sent behind it. */
   cut(): void {
     this.connection.closing = true
     this.#waiting.length = 0

@@ -3,19 +3,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Origin } from '../../../core/origin.ts'
 import type { BodySink, Exchange } from '../../exchange.ts'
 import { isShort, writeInBits, type Pieces } from '../pieces.ts'
-import type { Channel } from './channel.ts'
+import type { NodeChannel } from './channel.ts'
 
 export class NodeExchange implements Exchange {
   gone = false
   awaitsContinue = false
-  readonly #channel: Channel
+  readonly #channel: NodeChannel
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
   #sink: BodySink | undefined
   #whenGone: (() => void) | undefined
   #whenClosed: (() => void) | undefined
 
-  constructor(channel: Channel, request: IncomingMessage, response: ServerResponse) {
+  constructor(channel: NodeChannel, request: IncomingMessage, response: ServerResponse) {
     this.#channel = channel
     this.#request = request
     this.#response = response
@@ -81,16 +81,16 @@ export class NodeExchange implements Exchange {
     this.#request.resume()
   }
 
-  answer(status: number, head: string[], pieces: readonly (string | Uint8Array)[]): void {
+  answer(status: number, fields: string[], pieces: readonly (string | Uint8Array)[]): void {
     const channel = this.#channel
     const response = this.#response
     if (response.headersSent) return
     channel.isAnswering = true
     // Without the leave that was asked for, Node ends the connection itself.
-    const isCut = this.awaitsContinue || (!this.#request.complete && this.#restIsLong())
+    const isCut = this.awaitsContinue || this.#endsByItself(status) || (!this.#request.complete && this.#restIsLong())
     if (isCut) channel.cut()
     if (isCut || channel.isLast()) response.shouldKeepAlive = false
-    response.writeHead(status, head)
+    response.writeHead(status, fields)
     if (this.method === 'HEAD') response.end()
     else this.#write(pieces)
     if (!this.#request.complete) this.#readPast()
@@ -116,6 +116,11 @@ export class NodeExchange implements Exchange {
     if (!isNew) return
     this.#request.on('data', (chunk: Buffer) => this.#sink!.data(chunk))
     this.#request.on('end', () => this.#sink!.end())
+  }
+
+  /** Node would say so, and begin what is behind it all the same: to HTTP/1.0 it marks the end even of no content. */
+  #endsByItself(status: number): boolean {
+    return status === 204 && this.#request.httpVersion === '1.0'
   }
 
   /** Whether what is left of the body is too much to read past. */

@@ -1,22 +1,22 @@
-/** HTTP/1.1 on `node:http`: the same rules as the lean front, over the machinery that everybody knows. */
+/** HTTP/1.1 on `node:http`: the same rules, over the machinery that everybody knows. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { refuse, type Refusal } from '../../../core/refusal.ts'
+import type { Refusal } from '../../../core/refusal.ts'
 import type { EdgeOptions } from '../../options.ts'
 import { allMethods, noProxy } from '../../routes.ts'
 import type { Connection } from '../../transport/connections.ts'
 import type { ProtocolTools } from '../../exchange.ts'
 import { framingFlaw, headFlaw, type Head } from '../../flaws.ts'
-import { endWith } from '../by-hand.ts'
+import { endWith, extensionsTooLarge, headTooLarge, notHttp, tooSlow } from '../by-hand.ts'
 import type { Http1Front } from '../front.ts'
-import { Channel } from './channel.ts'
+import { NodeChannel } from './channel.ts'
 import { NodeExchange } from './exchange.ts'
 
 export class NodeFront implements Http1Front {
   readonly #options: EdgeOptions
   readonly #tools: ProtocolTools
   readonly #server: Server
-  readonly #channels = new WeakMap<Socket, Channel>()
+  readonly #channels = new WeakMap<Socket, NodeChannel>()
 
   constructor(options: EdgeOptions, tools: ProtocolTools) {
     const { head, body, connections } = options
@@ -45,7 +45,7 @@ export class NodeFront implements Http1Front {
   /** Speaks HTTP/1.1 on a connection; `socket` is the one to speak on, which TLS may have wrapped. */
   accept(connection: Connection, socket: Socket): void {
     const { counts } = this.#tools
-    const channel = new Channel(connection, socket, { options: this.#options, tools: this.#tools })
+    const channel = new NodeChannel(connection, socket, { options: this.#options, tools: this.#tools })
     connection.ending = channel
     this.#channels.set(socket, channel)
     counts.open['http/1.1']++
@@ -69,7 +69,7 @@ export class NodeFront implements Http1Front {
       exchange.awaitsContinue = awaitsContinue
       const head = headOf(request)
       const flaw = framingFlaw(head)
-      if (flaw) channel.connection.closing = true
+      if (flaw) channel.cut()
       this.#tools.handle(exchange, flaw ?? headFlaw(head, this.#options.head.maxFields))
     })
   }
@@ -86,7 +86,7 @@ export class NodeFront implements Http1Front {
   /** Answers by hand, if that would not be taken for the answer to a request before. */
   #end(socket: Socket, refusal: Refusal, fields = ''): void {
     const channel = this.#channels.get(socket)!
-    if (channel.mayAnswerByHand()) endWith(socket, refusal, this.#tools.clock, fields)
+    if (channel.mayAnswerByHand()) endWith(socket, refusal, this.#tools, fields)
     else channel.breakOff()
   }
 }
@@ -97,8 +97,8 @@ function headOf({ httpVersion, headers, rawHeaders }: IncomingMessage): Head {
 
 /** Undefined for what is no fault in the head: the connection broke. */
 function brokenHead(code: string): Refusal | undefined {
-  if (code === 'HPE_HEADER_OVERFLOW') return refuse('header_too_large', 'the request head is over the limit')
-  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return refuse('too_large', 'the chunk extensions are over the limit')
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return refuse('too_slow', 'the request did not arrive in time')
-  return code.startsWith('HPE_') ? refuse('invalid', 'this is not HTTP/1.1') : undefined
+  if (code === 'HPE_HEADER_OVERFLOW') return headTooLarge()
+  if (code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return extensionsTooLarge()
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return tooSlow()
+  return code.startsWith('HPE_') ? notHttp() : undefined
 }

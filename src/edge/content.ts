@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { refuse, type Refusal } from '../core/refusal.ts'
 import { readEncoding, type Encoding } from './compression.ts'
 
-export interface Framing {
+export interface Content {
   /** Bytes of JSON before the binary tensors; undefined if all of it is JSON. */
   readonly jsonBytes: number | undefined
   /** Of the body once it is decompressed; undefined if only its end will tell. */
@@ -25,7 +25,7 @@ const jsonTypes = /^application\/(json|octet-stream)\s*(;|$)/i
 const otherCharset = /;\s*charset\s*=(?!\s*"?(utf-8|us-ascii)"?\s*(;|$))/i
 
 /** Reads the head's fields, or says what is wrong with them. */
-export function readFraming(headers: IncomingHttpHeaders, limits: BodyLimits): Framing | Refusal {
+export function readContent(headers: IncomingHttpHeaders, limits: BodyLimits): Content | Refusal {
   const type = headers['content-type']
   if (type !== undefined && type !== plainJson && (!jsonTypes.test(type) || otherCharset.test(type))) {
     return refuse(
