@@ -166,6 +166,13 @@ test('what is left of a body that was refused has the time of a head and a body'
   await endsAfter(client, options.head.timeoutMs + options.body.timeoutMs)
 })
 
+test('what is left of a body that was refused is read past, whoever had no room for it', async (t) => {
+  const client = await start(t)
+  await send(client, unwanted, 1)
+  client.exchanges[0]!.pause()
+  await send(client, 'x'.repeat(100) + get, 2)
+})
+
 test('a request that runs is waited for as long as it takes, and its connection then has all its time', async (t) => {
   const client = await start(t)
   await send(client, get.replace('now', 'later'), 0)

@@ -121,8 +121,7 @@ export class LeanChannel implements Ending {
 
   /** Reads from the socket while there is use for what comes. */
   flow(): void {
-    const hasEnough = this.#ahead.length >= mostAhead || this.#exchange?.isPaused === true
-    const isPaused = this.#takes !== 'nothing' && hasEnough
+    const isPaused = this.#ahead.length >= mostAhead || this.#exchange?.isPaused === true
     if (isPaused === this.#socket.isPaused()) return
     if (isPaused) this.#socket.pause()
     else this.#socket.resume()

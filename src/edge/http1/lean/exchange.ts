@@ -72,6 +72,7 @@ export class LeanExchange implements Exchange {
   }
 
   pause(): void {
+    if (this.isAnswered) return
     this.isPaused = true
     this.#channel.flow()
   }
