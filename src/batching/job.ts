@@ -4,7 +4,6 @@ import type { Refusal } from '../core/refusal.ts'
 import type { Work } from '../core/run.ts'
 import type { Tensor } from '../core/tensor.ts'
 import type { Account } from './accounts.ts'
-import type { Queue } from './queue.ts'
 
 /** The request behind a piece of work, as far as a lane cares. */
 export interface Claim {
@@ -48,8 +47,8 @@ export class Job {
   /** Predicted share of a run, as of when it was queued. */
   readonly costMs: number
   state: 'waiting' | 'running' | 'settled' = 'waiting'
-  /** Where it waits, or waited last. */
-  queue: Queue | undefined
+  /** The key of the queue where it waits, or waited last. */
+  queueKey = ''
   /** Where it is among those whose deadline is watched. */
   place = -1
   /** How many runs were lost with their worker. */

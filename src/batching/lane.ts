@@ -168,7 +168,7 @@ export class Lane {
   #giveUp(job: Job, refusal: Refusal): void {
     const waited = job.state === 'waiting'
     job.settle(refusal)
-    if (waited) this.#queues.forget(job.queue!, job)
+    if (waited) this.#queues.forget(job)
   }
 
   /** The best batch this lane could run, given when an executor can start. */

@@ -44,7 +44,7 @@ export class Queue implements Waiting {
   }
 
   push(job: Job): void {
-    job.queue = this
+    job.queueKey = this.key
     this.lines[job.rank]!.add(job)
     this.#byArrival.add(job)
     this.#accounts.add(job.account, job.costMs, job.queuedAt)

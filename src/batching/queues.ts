@@ -54,7 +54,9 @@ export class Queues {
   }
 
   /** Accounts for a job that was settled while it waited. */
-  forget(queue: Queue, job: Job): void {
+  forget(job: Job): void {
+    // In which something waits is never dropped.
+    const queue = this.#byKey.get(job.queueKey)!
     queue.forget(job)
     this.#left(queue, [job])
   }

@@ -2,7 +2,6 @@
 import type { Lease } from '../../core/arena.ts'
 import type { InferRequest } from '../../core/call.ts'
 import type { Refusal } from '../../core/refusal.ts'
-import type { JsonLimits } from './scanner.ts'
 
 export interface Decoder<T = InferRequest> {
   /** Takes the next bytes, which are not looked at again later. Returns why the rest is not worth reading. */
@@ -18,6 +17,12 @@ export interface TensorLimits {
   /** Of one tensor of BYTES: each becomes an object in the worker, whatever its length. */
   readonly maxStrings: number
   readonly maxRank: number
+}
+
+export interface JsonLimits {
+  readonly maxDepth: number
+  /** Keys and values, tensor data aside. */
+  readonly maxValues: number
 }
 
 /** How bodies are decoded, whoever sends them. */

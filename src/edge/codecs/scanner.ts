@@ -12,7 +12,7 @@
  */
 import type { Refusal } from '../../core/refusal.ts'
 import { longNumber, misspelt, noMemory, notFinite, notJson, notTaken } from './complaints.ts'
-import type { Hole } from './decoder.ts'
+import type { Hole, JsonLimits } from './decoder.ts'
 import { longestKept, recentString } from './recent-strings.ts'
 import { maxNumberBytes, numberEnd, textOf } from './numbers.ts'
 import { quote, StringEnd, stringText } from './strings.ts'
@@ -28,12 +28,6 @@ export type Progress = 'done' | 'hungry' | Refusal
 export interface ValueReader {
   /** Goes on from where the window is, and leaves it behind what was read. */
   read(window: Window): Progress
-}
-
-export interface JsonLimits {
-  readonly maxDepth: number
-  /** Keys and values, tensor data aside. */
-  readonly maxValues: number
 }
 
 export interface ScannerAround {

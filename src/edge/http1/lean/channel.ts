@@ -13,7 +13,7 @@ import { endWith, headTooLarge, notHttp, tooSlow } from '../by-hand.ts'
 import type { Pieces } from '../pieces.ts'
 import type { AnswerHead } from './answer.ts'
 import { bodyOf } from './body.ts'
-import { LeanExchange } from './exchange.ts'
+import { LeanExchange, type Carrier } from './exchange.ts'
 import { Parser } from './parser.ts'
 import { send, type Progress } from './send.ts'
 
@@ -29,7 +29,7 @@ const nothing: Buffer = Buffer.alloc(0)
  */
 const mostAhead = 65_536
 
-export class LeanChannel implements Ending {
+export class LeanChannel implements Ending, Carrier {
   readonly connection: Connection
   readonly #socket: Socket
   readonly #tools: LeanTools
@@ -102,7 +102,6 @@ export class LeanChannel implements Ending {
     return !this.#parser && this.connection.requests > 0
   }
 
-  /** The exchange has said where its body goes. */
   deliver(exchange: LeanExchange): void {
     if (exchange.awaitsContinue) this.#socket.write('HTTP/1.1 100 Continue\r\n\r\n', 'latin1')
     exchange.awaitsContinue = false
@@ -110,7 +109,6 @@ export class LeanChannel implements Ending {
     else this.pump()
   }
 
-  /** Works through what came, as far as that can be done at the moment. */
   pump(): void {
     if (this.#isPumping) return
     this.#isPumping = true
@@ -119,7 +117,6 @@ export class LeanChannel implements Ending {
     this.flow()
   }
 
-  /** Reads from the socket while there is use for what comes. */
   flow(): void {
     const isPaused = this.#ahead.length >= mostAhead || this.#exchange?.isPaused === true
     if (isPaused === this.#socket.isPaused()) return

@@ -3,9 +3,23 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { Origin } from '../../../core/origin.ts'
 import { isContinue } from '../../flaws.ts'
 import type { BodySink, Exchange } from '../../exchange.ts'
+import type { Connection } from '../../transport/connections.ts'
+import type { Pieces } from '../pieces.ts'
 import type { Body } from './body.ts'
-import type { LeanChannel } from './channel.ts'
 import type { RequestHead } from './parser.ts'
+
+/** The connection that an exchange came on. */
+export interface Carrier {
+  readonly connection: Connection
+  readonly secure: boolean
+  /** The exchange has said where its body goes. */
+  deliver(exchange: LeanExchange): void
+  /** Works through what came, as far as that can be done at the moment. */
+  pump(): void
+  /** Reads on, or pauses. */
+  flow(): void
+  answer(exchange: LeanExchange, status: number, fields: readonly string[], pieces: Pieces): void
+}
 
 const discard: BodySink = { data: () => undefined, end: () => undefined }
 
@@ -24,12 +38,12 @@ export class LeanExchange implements Exchange {
   /** Where the body goes; undefined as long as nobody has asked for it. */
   sink: BodySink | undefined
   readonly body: Body
-  readonly #channel: LeanChannel
+  readonly #carrier: Carrier
   #whenGone: (() => void) | undefined
   #whenClosed: (() => void) | undefined
 
-  constructor(channel: LeanChannel, { method, target, version, headers }: RequestHead, body: Body) {
-    this.#channel = channel
+  constructor(carrier: Carrier, { method, target, version, headers }: RequestHead, body: Body) {
+    this.#carrier = carrier
     this.method = method
     this.target = target
     this.headers = headers
@@ -42,15 +56,15 @@ export class LeanExchange implements Exchange {
   }
 
   get peer(): string {
-    return this.#channel.connection.peer
+    return this.#carrier.connection.peer
   }
 
   get origin(): Origin {
-    return this.#channel.connection.origin
+    return this.#carrier.connection.origin
   }
 
   get secure(): boolean {
-    return this.#channel.secure
+    return this.#carrier.secure
   }
 
   get isWriting(): boolean {
@@ -68,28 +82,28 @@ export class LeanExchange implements Exchange {
   read(sink: BodySink): void {
     if (this.gone || this.isAnswered) return
     this.sink = sink
-    this.#channel.deliver(this)
+    this.#carrier.deliver(this)
   }
 
   pause(): void {
     if (this.isAnswered) return
     this.isPaused = true
-    this.#channel.flow()
+    this.#carrier.flow()
   }
 
   resume(): void {
     if (!this.isPaused) return
     this.isPaused = false
-    this.#channel.pump()
+    this.#carrier.pump()
   }
 
-  answer(status: number, fields: string[], pieces: readonly (string | Uint8Array)[]): void {
+  answer(status: number, fields: string[], pieces: Pieces): void {
     if (this.isAnswered || this.gone) return
-    this.#channel.answer(this, status, fields, pieces)
+    this.#carrier.answer(this, status, fields, pieces)
     // What is left of the body is read past.
     this.isPaused = false
     this.sink = discard
-    this.#channel.pump()
+    this.#carrier.pump()
   }
 
   /** The last byte of the answer is with the kernel. */
