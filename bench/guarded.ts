@@ -3,9 +3,9 @@ import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { guards, shown } from './support/guards.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import { makeIssuer } from './support/issuer.ts'
-import { LoadGenerator, type HttpRequest } from './support/load.ts'
+import { LoadGenerator } from './support/load.ts'
 import { GatewayProcess, pin } from './support/processes.ts'
-import { tabular, tabularRequest } from './support/requests.ts'
+import { tabular, tabularRequest, type HttpRequest } from './support/requests.ts'
 
 const maxRatio = 1.12
 const setting = { wire: 'http', connections: 32, streams: 1 } as const

@@ -4,7 +4,8 @@ import type { Bench, BenchOptions, Report } from './support/bench.ts'
 import { childrenOf, gauge, workersAre } from './support/gauges.ts'
 import { causes, huge, kinds, report, showPair } from './support/isolation/report.ts'
 import type { Cause, Death, Deaths, Events, Groups, Kind, Pair, Slice } from './support/isolation/report.ts'
-import { sendOnce, type HttpRequest } from './support/load.ts'
+import { sendOnce } from './support/load.ts'
+import type { HttpRequest } from './support/requests.ts'
 import type { ClientsOrder } from './support/numbered.ts'
 import {
   countModel,

@@ -12,9 +12,9 @@ import {
   spreadOf,
   type Slice,
 } from './support/interleave.ts'
-import { LoadGenerator, type HttpRequest } from './support/load.ts'
+import { LoadGenerator } from './support/load.ts'
 import { cpuMsOf, GatewayProcess, Peer, repository } from './support/processes.ts'
-import { binaryRequest } from './support/requests.ts'
+import { binaryRequest, type HttpRequest } from './support/requests.ts'
 
 const model = 'digits'
 const version = '2'

@@ -6,9 +6,9 @@ import { guards, shown } from './support/guards.ts'
 import { cpuPerWork, interleave, medianOf, round, roundSpread, showSpread, spreadOf } from './support/interleave.ts'
 import type { Pairs, Spread } from './support/interleave.ts'
 import { makeIssuer } from './support/issuer.ts'
-import { LoadGenerator, sendOnce, type HttpRequest, type HttpTarget } from './support/load.ts'
+import { LoadGenerator, sendOnce, type HttpTarget } from './support/load.ts'
 import { everyCore, GatewayProcess, Peer, pin } from './support/processes.ts'
-import { tabular, tabularRequest } from './support/requests.ts'
+import { tabular, tabularRequest, type HttpRequest } from './support/requests.ts'
 
 const { model, version } = tabular
 

@@ -1,6 +1,6 @@
 /** What a gateway of a careful owner asks of every request: a token, rules, and limits that are counted and never reached. */
 import type { BenchIssuer } from './issuer.ts'
-import type { HttpRequest } from './load.ts'
+import type { HttpRequest } from './requests.ts'
 
 const claims = { tenant: 'clinic', scope: 'openid models', azp: 'portal', jti: 'x'.repeat(200) }
 

@@ -7,9 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { seeded } from '../../test/support/draw.ts'
 import { onnx, type Constant, type Node } from '../../test/support/onnx.ts'
-import type { HttpRequest } from './load.ts'
 import { Peer } from './processes.ts'
-import { binaryRequest } from './requests.ts'
+import { binaryRequest, type HttpRequest } from './requests.ts'
 
 const width = 512
 /** The one row that is sent and tried. */

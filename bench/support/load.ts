@@ -2,14 +2,9 @@
 import { request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import type { LoadOrder, LoadSlice, Wire } from './generator.ts'
+import type { HttpRequest } from './requests.ts'
 import type { Slice } from './interleave.ts'
 import { cpuMsOf, Peer } from './processes.ts'
-
-export interface HttpRequest {
-  readonly path: string
-  readonly headers: Readonly<Record<string, string>>
-  readonly body: Uint8Array
-}
 
 export interface HttpTarget {
   readonly pid: number

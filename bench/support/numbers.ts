@@ -1,6 +1,6 @@
 /** Models that give back what they get, and requests for them that hold a number each. */
 import { identity, onnx } from '../../test/support/onnx.ts'
-import type { HttpRequest } from './load.ts'
+import type { HttpRequest } from './requests.ts'
 
 const width = 64
 const digits = 8

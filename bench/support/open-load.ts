@@ -1,5 +1,6 @@
 /** Open-loop load on a server: see open-loop/generator.ts. */
-import type { HttpRequest, HttpTarget } from './load.ts'
+import type { HttpTarget } from './load.ts'
+import type { HttpRequest } from './requests.ts'
 import type { CallerOrder } from './open-loop/caller.ts'
 import type { Order, RunReport } from './open-loop/generator.ts'
 import type { CallerReport } from './open-loop/tally.ts'

@@ -1,8 +1,13 @@
 /** Requests for inference, as the benches send them. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { HttpRequest } from './load.ts'
 import { repository } from './processes.ts'
+
+export interface HttpRequest {
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Uint8Array
+}
 
 /** A small JSON request for the tabular model: one row of 30 numbers. */
 export const tabular = { model: 'breast-cancer', version: '1' } as const

@@ -1,6 +1,7 @@
 /** A server under more load than it can serve, in turns with the most it can. */
 import { medianOf, spreadOf, type Spread } from './interleave.ts'
-import { LoadGenerator, type HttpRequest, type Load } from './load.ts'
+import { LoadGenerator, type Load } from './load.ts'
+import type { HttpRequest } from './requests.ts'
 import type { RunReport } from './open-loop/generator.ts'
 import { goodputOf, OpenLoadGenerator, showRun, soundly, sumOf, type Count, type OpenLoad } from './open-load.ts'
 import { GatewayProcess, residentBytesOf } from './processes.ts'

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import type { TitledTable } from '../bench.ts'
 import { makeHeavyModel } from '../heavy-model.ts'
 import { medianOf, round, roundSpread, showSpread, spreadOf, type Slice } from '../interleave.ts'
-import { LoadGenerator, type HttpRequest, type Load } from '../load.ts'
+import { LoadGenerator, type Load } from '../load.ts'
 import { repository } from '../processes.ts'
-import { binaryRequest } from '../requests.ts'
+import { binaryRequest, type HttpRequest } from '../requests.ts'
 import { startGateway } from '../surge.ts'
 
 export interface ThreadsPace {
