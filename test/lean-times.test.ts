@@ -29,8 +29,8 @@ async function start(t: TestContext) {
   const exchanges: Exchange[] = []
   const handle = (exchange: Exchange) => {
     exchanges.push(exchange)
-    if (exchange.target === '/now') exchange.answer(200, ['content-length', '0'], [])
-    else exchange.read({ data: () => undefined, end: () => undefined })
+    if (exchange.target !== '/later') exchange.answer(200, ['content-length', '0'], [])
+    if (exchange.target !== '/now') exchange.read({ data: () => undefined, end: () => undefined })
   }
   const front = new LeanFront(options, { connections, intake, counts, clock, handle })
   const server = createServer((accepted) => {
@@ -145,6 +145,25 @@ test('what is left of a body is not taken for requests that are still to be answ
   void client.connections.drain({ idleMs: 60_000, timeoutMs: 120_000 }, () => undefined)
   await send(client, `${unwanted}GET\r\n\r\n`, 1)
   assert.match(client.received, /\r\nconnection: close\r\n/)
+})
+
+test('behind a body that was still coming when the connection ended no request is taken', async (t) => {
+  const client = await start(t)
+  await send(client, 'POST /later HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab', 0)
+  await until('it has begun', () => Promise.resolve(client.exchanges.length === 1))
+  void client.connections.drain({ idleMs: 0, timeoutMs: 60_000 }, () => undefined)
+  client.clock.pass(0)
+  await send(client, `cd${get}`, 0)
+  client.exchanges[0]!.answer(200, ['content-length', '0'], [])
+  await until('it is ended', () => Promise.resolve(client.isOver))
+  assert.match(client.received, /^HTTP\/1\.1 200 [^]*\r\nconnection: close\r\n\r\n$/)
+  assert.equal(client.exchanges.length, 1)
+})
+
+test('who asks for a body whose request is answered does not let its client send it', async (t) => {
+  const client = await start(t)
+  await send(client, unwanted.replace('now', 'both').replace('\r\n\r\n', '\r\nexpect: 100-continue\r\n\r\n'), 1)
+  assert.doesNotMatch(client.received, / 100 /)
 })
 
 test('of heads that are overdue together only some are refused before others have their turn', async (t) => {
