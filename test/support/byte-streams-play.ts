@@ -133,7 +133,7 @@ class Client {
   #find(): ServedConnection | undefined {
     const { localAddress, localPort } = this.#below
     if (localAddress === undefined) return this.#served
-    this.#served ??= this.#front.servedAt({ address: localAddress, port: localPort } as AddressInfo)
+    this.#served ??= this.#front.find({ address: localAddress, port: localPort } as AddressInfo)
     return this.#served
   }
 

@@ -3,6 +3,8 @@
  * front is to be like. A program of its own, for so many minutes of the processor:
  *
  *   node test/support/front-fuzz.ts --minutes 30 --seed 1
+ *
+ * It was run with the seeds 101 to 104, for 17 minutes each. What was found is mended, or among the differences.
  */
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { parseArgs } from 'node:util'

@@ -82,6 +82,8 @@ export class ServedConnection {
   /** Grows with whatever happens. */
   steps = 0
   isClosed = false
+  /** Whether its client has found it: the next one from the same port may be here before it is closed. */
+  isFound = false
 
   constructor(socket: Socket) {
     this.socket = socket
@@ -146,8 +148,11 @@ export class ServedFront {
   }
 
   /** The other side of a client's connection, once it is accepted. */
-  servedAt(client: AddressInfo): ServedConnection | undefined {
-    return this.#served.get(`${client.address}:${client.port}`)
+  find(client: AddressInfo): ServedConnection | undefined {
+    const served = this.#served.get(`${client.address}:${client.port}`)
+    if (!served || served.isFound) return undefined
+    served.isFound = true
+    return served
   }
 
   /** Connections that are not closed. */
