@@ -208,7 +208,8 @@ test('refusals are counted by limit, buckets and requests by how they ended', as
     2,
     [...after.keys()].filter((name) => name.includes('counted')).join('\n'),
   )
-  assert.equal(grown('penstock_limit_buckets'), 1)
+  // Those of others may have filled up meanwhile, and are gone then.
+  assert.ok(after.get('penstock_limit_buckets')! >= 1)
   assert.equal(after.get('penstock_limit_buckets_forgotten_total'), 0)
   assert.equal(after.get('penstock_limit_leases'), 0)
 })
