@@ -33,8 +33,15 @@ const start = (t: TestContext, settings: object, before?: string) =>
 
 /** Nothing can be written or read there any more, not even by root. */
 async function breakState({ folder }: Remembering): Promise<void> {
-  await rm(join(folder, 'state'), { recursive: true, force: true })
-  await writeFile(join(folder, 'state'), 'no folder')
+  const state = join(folder, 'state')
+  await until('there is a file in its place', async () => {
+    await rm(state, { recursive: true, force: true })
+    // The gateway may just have made it again.
+    return writeFile(state, 'no folder', { flag: 'wx' }).then(
+      () => true,
+      () => false,
+    )
+  })
 }
 
 const weightsOf = async (gateway: Pick<TestGateway, 'adminUrl'>) =>
