@@ -10,7 +10,24 @@ export interface Expiring {
 /** So much later than it should something may be ended. */
 const periodMs = 100
 /** Those that came together end together, and others must have their turn between them. */
-export const endedAtOnce = 32
+const endedAtOnce = 32
+
+/** Ends those whose time is over, some in a turn: `end` does it, and says so. When no more of them are left, calls `done`. */
+export function endOverdue<T>(
+  all: Iterable<T>,
+  end: (one: T, now: number) => boolean,
+  clock: Clock,
+  done: () => void,
+): void {
+  const now = clock.now()
+  let ended = 0
+  for (const one of all) {
+    if (!end(one, now) || ++ended < endedAtOnce) continue
+    clock.soon(() => endOverdue(all, end, clock, done))
+    return
+  }
+  done()
+}
 
 export class Sweep {
   readonly #clock: Clock
@@ -37,18 +54,15 @@ export class Sweep {
   }
 
   #look(): void {
-    const now = this.#clock.now()
-    let ended = 0
-    for (const one of this.#watched) {
-      if (one.expiresAt > now) continue
-      if (ended++ === endedAtOnce) {
-        this.#clock.soon(() => this.#look())
-        return
-      }
+    const end = (one: Expiring, now: number) => {
+      if (one.expiresAt > now) return false
       this.#watched.delete(one)
       one.expire()
+      return true
     }
-    this.#isDue = false
-    this.#schedule()
+    endOverdue(this.#watched, end, this.#clock, () => {
+      this.#isDue = false
+      this.#schedule()
+    })
   }
 }

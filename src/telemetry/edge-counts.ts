@@ -10,7 +10,7 @@ export class EdgeCounts {
   /** Open connections by what is spoken on them. */
   readonly open: Record<Protocol, number> = { 'http/1.1': 0, h2: 0 }
   readonly refused: Record<RefusedConnection, number> = { total: 0, address: 0, proxy_header: 0 }
-  /** Connections that were ended with an answer to what was no request, by its code. */
+  /** Connections that were ended with an answer where there was no request to answer, by its code. */
   readonly brokenOff = new Map<string, number>()
   /** Connections that are not read from at the moment, because more comes than the event loop can take. */
   parked: () => number = () => 0
@@ -61,7 +61,7 @@ export function registerEdge(counts: EdgeCounts, registers: Registry[]): void {
   })
   new Counter({
     name: 'penstock_connections_broken_off_total',
-    help: 'Connections over HTTP/1.1 that were ended because what came on them was no request: by the code of the refusal.',
+    help: 'Connections over HTTP/1.1 that were ended with an answer where there was no request to answer: by the code of the refusal.',
     labelNames: ['code'],
     registers,
     collect() {

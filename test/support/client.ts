@@ -4,7 +4,7 @@ import { after, type TestContext } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { TestGateway } from './gateway.ts'
 
-/** Stands in for a test's context where what is started lives as long as the file. */
+/** Stands in for a test's context at the top level of a file, where what is started lives as long as that. */
 export const wholeFile = { after } as unknown as TestContext
 
 /** Settings of the edge on top of a free port and a quick end. */

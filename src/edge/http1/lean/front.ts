@@ -6,7 +6,7 @@ import type { Socket } from 'node:net'
 import type { EdgeOptions } from '../../options.ts'
 import type { Connection } from '../../transport/connections.ts'
 import type { ProtocolTools } from '../../exchange.ts'
-import { endedAtOnce } from '../../sweep.ts'
+import { endOverdue } from '../../sweep.ts'
 import type { Http1Front } from '../front.ts'
 import { AnswerHead } from './answer.ts'
 import { LeanChannel, type LeanTools } from './channel.ts'
@@ -49,18 +49,10 @@ export class LeanFront implements Http1Front {
 
   #watchLater(): () => void {
     const { clock } = this.#tools
-    return clock.after(this.#watchMs, () => this.#look())
-  }
-
-  #look(): void {
-    const { clock } = this.#tools
-    const now = clock.now()
-    let ended = 0
-    for (const channel of this.#channels) {
-      if (!channel.watch(now) || ++ended < endedAtOnce) continue
-      clock.soon(() => this.#look())
-      return
+    const end = (channel: LeanChannel, now: number) => channel.watch(now)
+    const done = () => {
+      this.#cancelWatch = this.#channels.size > 0 ? this.#watchLater() : undefined
     }
-    this.#cancelWatch = this.#channels.size > 0 ? this.#watchLater() : undefined
+    return clock.after(this.#watchMs, () => endOverdue(this.#channels, end, clock, done))
   }
 }
